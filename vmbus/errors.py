@@ -1,0 +1,134 @@
+"""Every error, sorted by who must act.
+
+    RingEmpty, RingFull (NotReady)   nobody: try again later
+    CallerError                      you: the call is wrong
+    PeerError                        the other side broke the format: stop trusting this ring
+    ChannelClosed, PeerClosed        you closed it, they closed it
+    DumpError                        the file
+    DeviceError                      the system
+
+A message shows the value, the limit and the place; the same numbers stand in attributes, so
+that nobody has to read them out of the text.  All of them pickle.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+__all__ = [
+    "BufferTooSmall",
+    "CallerError",
+    "ChannelClosed",
+    "DeviceError",
+    "DumpError",
+    "NotReady",
+    "PeerClosed",
+    "PeerError",
+    "RingEmpty",
+    "RingFull",
+    "VmbusError",
+]
+
+
+class VmbusError(Exception):
+    """The base of all errors of this package; itself never raised."""
+
+
+class NotReady(VmbusError):
+    """Not now; the same call may succeed later.  Itself never raised."""
+
+
+class RingEmpty(NotReady):
+    """The ring holds no packet that has not been read."""
+
+
+class RingFull(NotReady):
+    """The packet does not fit beside what is waiting to be read.
+
+    needed   bytes the packet takes, descriptor and footer included: what to give to
+             OutgoingRing.set_pending_send_size
+    free     bytes that were free
+    """
+
+    def __init__(self, message: str = "", *, needed: int = 0, free: int = 0) -> None:
+        super().__init__(message)
+        self.needed = needed
+        self.free = free
+
+
+class CallerError(VmbusError, ValueError):
+    """The call is wrong, whatever the other side does.
+
+    argument   the name of what is wrong
+    value      what was given
+    limit      what would have been allowed
+    """
+
+    def __init__(
+        self, message: str = "", *, argument: str = "", value: object = None, limit: object = None
+    ) -> None:
+        super().__init__(message)
+        self.argument = argument
+        self.value = value
+        self.limit = limit
+
+
+class BufferTooSmall(CallerError):
+    """The buffer does not hold the payload; the packet stays in the ring.
+
+    needed   bytes the buffer must have
+    """
+
+    def __init__(self, message: str = "", *, needed: int = 0, value: object = None) -> None:
+        super().__init__(message, argument="buffer", value=value, limit=needed)
+        self.needed = needed
+
+
+class PeerError(VmbusError):
+    """The other side wrote what a correct one never writes.
+
+    kind      which rule was broken: an enum of the part that raised
+    offset    where, in bytes from the start of the data area; None for the control page
+    found     the value there
+    allowed   what would have been right: a largest value, or a sentence
+    """
+
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        kind: Enum | None = None,
+        offset: int | None = None,
+        found: object = None,
+        allowed: object = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.offset = offset
+        self.found = found
+        self.allowed = allowed
+
+
+class ChannelClosed(VmbusError):
+    """This side has closed the channel."""
+
+
+class PeerClosed(VmbusError):
+    """The other side has closed the channel, or is gone."""
+
+
+class DumpError(VmbusError):
+    """The file is not what it should be, or cannot be read.
+
+    path    the file
+    place   where in it, in bytes; None where no place is to blame
+    """
+
+    def __init__(self, message: str = "", *, path: str = "", place: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.place = place
+
+
+class DeviceError(VmbusError, OSError):
+    """The system refused; `errno` says why."""
