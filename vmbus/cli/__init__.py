@@ -1,0 +1,5 @@
+"""The `vmbus` command."""
+
+from .main import main, run
+
+__all__ = ["main", "run"]

@@ -1,0 +1,176 @@
+"""Show a ring of a raw dump: its control page, the packets that wait in it, and what is wrong.
+
+A file is taken for one ring, or for the two rings of a channel, when it looks like that.  With
+--offset, --address or --data-size it is taken for a ring whatever it looks like.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from typing import Any
+
+from vmbus.errors import CallerError, DumpError
+from vmbus.inspection import (
+    SCHEMA,
+    Dump,
+    Report,
+    Selection,
+    inspect_dump,
+    open_dump,
+    read_stream,
+    report_to_lines,
+    sample_path,
+)
+from vmbus.layout import PacketType
+from vmbus.sizes import HEADER_SIZES, PAGE_SIZE
+
+from .output import number, print_json, print_json_lines, print_lines
+
+__all__ = ["add_arguments", "execute"]
+
+EXAMPLES = """\
+examples:
+  vmbus inspect --sample                        a dump that comes with the package
+  vmbus inspect ring.bin --history --hexdump    read packets too, every byte of each
+  vmbus inspect memory.raw --address 0x3f2000 --data-size 16K
+  vmbus inspect ring.bin --json | jq '.rings[].packets[].transaction_id_hex'
+  dd if=memory.raw skip=16 count=5 bs=4096 | vmbus inspect - --type completion
+
+numbers: 4096, 0x1000, 4_096, 4K (also M and G, all binary).
+exit status: 0 done; 1 done, and a finding is an error or a warning; 2 could not be done.
+"""
+
+TYPE_NAMES = sorted({kind.label for kind in PacketType})
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.epilog = EXAMPLES
+    parser.add_argument("file", nargs="?", metavar="FILE", help="the dump; - for standard input")
+    parser.add_argument("--sample", action="store_true", help="use a dump that comes with the package")
+
+    where = parser.add_argument_group("where the ring is")
+    place = where.add_mutually_exclusive_group()
+    place.add_argument("--offset", type=number, metavar="N", help="of its control page in the file")
+    place.add_argument(
+        "--address",
+        type=number,
+        metavar="N",
+        help="of its control page in the guest's memory; a page's start",
+    )
+    where.add_argument("--data-size", type=number, metavar="N", help="bytes of data behind the control page")
+    where.add_argument(
+        "--header-size",
+        type=number,
+        metavar="N",
+        default=PAGE_SIZE,
+        help="bytes from the control page to the data: 4K, 16K or 64K (default 4K)",
+    )
+
+    what = parser.add_argument_group("what to show")
+    what.add_argument("--history", action="store_true", help="also packets read already and still there")
+    what.add_argument(
+        "--type", type=packet_type, metavar="NAME", help="only packets of this type, as in-band"
+    )
+    what.add_argument("--transaction", type=number, metavar="ID", help="only packets of this transaction id")
+    what.add_argument("--limit", type=number, metavar="N", help="at most so many packets a list")
+
+    how = parser.add_argument_group("how to show it")
+    form = how.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help=f"one document, {SCHEMA}")
+    form.add_argument("--jsonl", action="store_true", help="an object a line: rings, packets, findings")
+    form.add_argument("--hexdump", action="store_true", help="with every byte of each packet")
+    how.add_argument(
+        "--whole", action="store_true", help="with --json or --jsonl: all bytes of the data area"
+    )
+
+
+def execute(arguments: Namespace) -> int:
+    """Inspect and print; 1 when something is wrong with a ring."""
+    check_usage(arguments)
+    dump = dump_of(arguments)
+    report = inspect_dump(
+        dump,
+        address=address_of(arguments, dump),
+        header_size=arguments.header_size,
+        data_size=arguments.data_size,
+        selection=Selection(
+            packet_type=arguments.type,
+            transaction_id=arguments.transaction,
+            limit=arguments.limit,
+            history=arguments.history,
+        ),
+    )
+    if arguments.json:
+        print_json(report.to_json(whole=arguments.whole))
+    elif arguments.jsonl:
+        print_json_lines(json_lines(report, whole=arguments.whole))
+    else:
+        print_lines(report_to_lines(report, with_hexdump=arguments.hexdump))
+    return 0 if report.is_sound else 1
+
+
+def check_usage(arguments: Namespace) -> None:
+    """Raise CallerError for options that contradict each other."""
+    if arguments.sample and arguments.file is not None:
+        raise CallerError(f"inspect: --sample is a dump itself; leave out {arguments.file}")
+    if not arguments.sample and not arguments.file:
+        raise CallerError("inspect: which FILE? (- for standard input, --sample for a look at one)")
+    if arguments.whole and not (arguments.json or arguments.jsonl):
+        raise CallerError("inspect: --whole goes with --json or --jsonl")
+    if arguments.header_size not in HEADER_SIZES:
+        raise CallerError(f"inspect: --header-size is 4K, 16K or 64K, not {arguments.header_size}")
+    if arguments.data_size is not None and (arguments.data_size == 0 or arguments.data_size % PAGE_SIZE):
+        raise CallerError(f"inspect: --data-size is a multiple of {PAGE_SIZE}, not {arguments.data_size}")
+
+
+def dump_of(arguments: Namespace) -> Dump:
+    if arguments.sample:
+        return open_dump(sample_path())
+    if arguments.file != "-":
+        return open_dump(arguments.file)
+    if sys.stdin is None:
+        raise DumpError("is closed", path="standard input")
+    try:
+        return read_stream(sys.stdin.buffer, "standard input")
+    except OSError as error:
+        raise DumpError(f"cannot be read: {error.strerror or error}", path="standard input") from error
+
+
+def address_of(arguments: Namespace, dump: Dump) -> int | None:
+    """Where the caller says that a ring is, or None."""
+    address: int | None = arguments.offset if arguments.address is None else arguments.address
+    if arguments.address is not None and arguments.address % PAGE_SIZE:
+        below = arguments.address // PAGE_SIZE * PAGE_SIZE
+        raise DumpError(
+            f"no ring at {arguments.address:#x}: a ring starts on a {PAGE_SIZE}-byte boundary "
+            f"({below:#x} is the one below)",
+            path=dump.path,
+            place=arguments.address,
+        )
+    if address is not None and address >= dump.size:
+        raise DumpError(
+            f"has {dump.size} bytes, and no ring can be at {address:#x}", path=dump.path, place=address
+        )
+    return address
+
+
+def packet_type(text: str) -> str:
+    """A packet type's name: one that is known, or unknown-N."""
+    name = text.lower().replace("_", "-")
+    digits = name.removeprefix("unknown-")
+    if name not in TYPE_NAMES and not (digits != name and digits.isdigit()):
+        raise ArgumentTypeError(f"{text!r} is no packet type; there is {', '.join(TYPE_NAMES)}, unknown-N")
+    return name
+
+
+def json_lines(report: Report, *, whole: bool) -> Iterator[dict[str, Any]]:
+    """The report's document object by object, each with its kind and its ring's address."""
+    document = report.to_json(whole=whole)
+    for ring in document["rings"]:
+        lists = {key: ring.pop(key) for key in ("consumed", "packets", "findings")}
+        yield {"schema": document["schema"], "kind": "ring", "source": document["source"], **ring}
+        for key, kind in (("consumed", "consumed"), ("packets", "packet"), ("findings", "finding")):
+            for one in lists[key]:
+                yield {"kind": kind, "ring": ring["address"], **one}

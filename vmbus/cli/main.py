@@ -1,0 +1,183 @@
+"""`vmbus COMMAND`: finds the command, runs it, and turns every ending into an exit status.
+
+    0     done
+    1     done, and something is wrong with what was looked at
+    2     could not be done: bad usage, unreadable input, nothing recognised
+    130   interrupted
+
+Results go to standard output, everything else to standard error.  A command's own module is
+imported only when the command is used: `vmbus --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, NamedTuple, NoReturn, TextIO
+
+from vmbus.errors import VmbusError
+from vmbus.version import VERSION
+
+__all__ = ["main", "run"]
+
+DONE, FOUND_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 130
+
+
+class Command(NamedTuple):
+    """A line of the command table."""
+
+    summary: str
+    example: str
+    load: Callable[[], ModuleType]
+
+
+def load_inspect() -> ModuleType:
+    from . import inspect_command
+
+    return inspect_command
+
+
+#: Each command's module has `add_arguments(parser)` and `execute(arguments) -> exit status`.
+COMMANDS = {
+    "inspect": Command(
+        "show a ring: control page, waiting packets, what is wrong",
+        "vmbus inspect ring.bin --history",
+        load_inspect,
+    ),
+}
+
+
+class Parser(ArgumentParser):
+    """An ArgumentParser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        report(f"{message} (try '{self.prog} --help')")
+        raise SystemExit(FAILED)
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """As ArgumentParser's, which keeps to itself that the output is gone."""
+        print(message, end="", file=file or sys.stderr)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command line, by default the process's own; its exit status."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        try:
+            status = run_command(words)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        return status
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        forget_if_gone(sys.stdout)
+        return DONE
+    except (VmbusError, OSError) as error:
+        forget_if_gone(sys.stdout)
+        report(describe(error))
+        return FAILED
+
+
+def run() -> NoReturn:
+    """The console command."""
+    sys.exit(main())
+
+
+def run_command(words: list[str]) -> int:
+    if sys.stdout is None:
+        report("standard output is closed: there is nowhere to print to")
+        return FAILED
+    name = words[0] if words else ""
+    command = COMMANDS.get(name)
+    if command is None:
+        if name and not name.startswith("-"):
+            unknown_command(name)
+        overview_parser().parse_args(words or ["--help"])
+        return DONE
+    module = command.load()
+    parser = Parser(
+        prog=f"vmbus {name}",
+        description=module.__doc__,
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    module.add_arguments(parser)
+    status: int = module.execute(parser.parse_args(words[1:]))
+    return status
+
+
+def overview_parser() -> Parser:
+    """What answers `vmbus --help` and `vmbus --version`."""
+    width = max(map(len, COMMANDS))
+    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
+    examples = "\n".join(f"  {command.example}" for command in COMMANDS.values())
+    parser = Parser(
+        prog="vmbus",
+        usage="vmbus COMMAND [options]",
+        description="Hyper-V VMBus ring buffers: look into dumped ones.",
+        epilog=(
+            f"commands:\n{commands}\n\nexamples:\n  vmbus inspect --sample\n{examples}\n\n"
+            "exit status: 0 done; 1 done, and something is wrong with what was looked at; 2 could not be\n"
+            "done.  `vmbus COMMAND --help` says more of each command."
+        ),
+        formatter_class=RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"vmbus {VERSION}")
+    return parser
+
+
+def unknown_command(name: str) -> NoReturn:
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, COMMANDS, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
+    report(f"{name}: no such command; {hint} (try 'vmbus --help')")
+    raise SystemExit(FAILED)
+
+
+def report(message: str) -> None:
+    """One line for an expected error."""
+    if sys.stderr is None:
+        return
+    try:
+        print(f"vmbus: {printable(message)}", file=sys.stderr)
+    except OSError:
+        forget_if_gone(sys.stderr)
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line: what a terminal would obey is escaped, as file names may hold anything.
+
+    >>> print(printable("one\ntwo\x1b[31m"))
+    one\ntwo\x1b[31m
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def describe(error: VmbusError | OSError) -> str:
+    path = getattr(error, "path", "")
+    if path:
+        return f"{path}: {error}"
+    if isinstance(error, OSError) and not isinstance(error, VmbusError):
+        return f"{error.filename or 'standard output'}: {error.strerror or error}"
+    return str(error)
+
+
+def forget_if_gone(stream: TextIO | None) -> None:
+    """Drop what an output that is gone has not taken, or the end of the process complains of it again."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -1,0 +1,57 @@
+"""What commands share: how they read numbers, and how they print results."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentTypeError
+from collections.abc import Iterable
+from typing import Any
+
+__all__ = ["number", "print_json", "print_json_lines", "print_lines"]
+
+SUFFIXES = {"k": 10, "m": 20, "g": 30}
+
+#: Addresses, sizes and transaction ids have 64 bits.
+LARGEST_NUMBER = 2**64 - 1
+
+
+def number(text: str) -> int:
+    """A number of the command line: decimal or 0x, with _ between digits, with K, M or G (binary).
+
+    >>> number("4096"), number("0x10_00"), number("16K")
+    (4096, 4096, 16384)
+    """
+    shift = SUFFIXES.get(text[-1:].lower(), 0)
+    digits = text[:-1] if shift else text
+    try:
+        value = int(digits, 0)
+    except ValueError:
+        value = -1
+    if value < 0:
+        raise ArgumentTypeError(f"{text!r} is no number: write 4096, 0x1000, 4_096 or 4K")
+    if value << shift > LARGEST_NUMBER:
+        raise ArgumentTypeError(f"{text!r} has more than 64 bits")
+    return value << shift
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Lines of text; characters that the terminal does not know are replaced."""
+    encoding = sys.stdout.encoding or "utf-8"
+    for line in lines:
+        print(line.encode(encoding, "replace").decode(encoding))
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """One document."""
+    import json  # slow to import for those who read text
+
+    json.dump(document, sys.stdout, indent=2)
+    print()
+
+
+def print_json_lines(documents: Iterable[dict[str, Any]]) -> None:
+    """One object a line, each there as soon as it is printed."""
+    import json
+
+    for document in documents:
+        print(json.dumps(document), flush=True)

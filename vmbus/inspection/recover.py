@@ -1,0 +1,91 @@
+"""Packets that were read already and are still there.
+
+Reading moves out and erases nothing.  The 8 bytes before any packet are the footer of the one
+before it and say where that one starts, so a walk goes backwards from out until it meets bytes
+that the sender has used again.
+
+How far a packet can be trusted:
+
+    intact        footer and descriptor agree on where it starts and ends
+    footer-only   the footer names a start whose descriptor says something else, and the chain
+                  behind it goes on to an intact packet
+
+QEMU's hosts write no footer; behind their packets nothing is found this way.
+
+Sources: Linux include/linux/hyperv.h on the trailing offset; DPDK drivers/bus/vmbus and OpenVMM
+vmbus_ring write it as well.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import NamedTuple
+
+from vmbus.layout import FOOTER, FOOTER_SIZE, PACKET_DESCRIPTOR, SMALLEST_PACKET
+from vmbus.memory import RingMem
+from vmbus.ring import advance, descriptor_fault, is_offset, used_bytes
+from vmbus.sizes import SLOT
+
+from .walk import WalkedPacket
+
+__all__ = ["RecoveredPacket", "Trust", "recover"]
+
+
+class Trust(Enum):
+    """How far a recovered packet can be trusted; the values stand in reports."""
+
+    INTACT = "intact"
+    LENGTH_ONLY = "length-only"
+    FOOTER_ONLY = "footer-only"
+    GUESS = "guess"
+
+
+class RecoveredPacket(NamedTuple):
+    """A packet from behind out, and how far to trust it."""
+
+    packet: WalkedPacket
+    trust: Trust
+
+
+def recover(memory: RingMem, in_offset: int, out_offset: int) -> list[RecoveredPacket]:
+    """The packets before `out_offset` whose every byte is still there, oldest first.
+
+    in_offset, out_offset   the ring's indices: multiples of 8 below the memory's size
+
+    >>> from vmbus.ring import connected_rings
+    >>> sender, receiver = connected_rings()
+    >>> sender.send(b"read already")
+    True
+    >>> packet, must_signal = receiver.receive()
+    >>> [(old.packet.offset, old.trust.value) for old in recover(sender.memory, 40, 40)]
+    [(0, 'intact')]
+    """
+    newest_first: list[RecoveredPacket] = []
+    trusted = 0
+    end = out_offset
+    left = memory.size - used_bytes(memory.size, in_offset, out_offset)
+    while (found := packet_before(memory, end, left)) is not None:
+        newest_first.append(found)
+        if found.trust is Trust.INTACT:
+            trusted = len(newest_first)
+        left -= used_bytes(memory.size, end, found.packet.offset)
+        end = found.packet.offset
+    return newest_first[:trusted][::-1]
+
+
+def packet_before(memory: RingMem, end: int, left: int) -> RecoveredPacket | None:
+    """The packet whose footer ends at `end`, or None when the `left` bytes before it hold none."""
+    size = memory.size
+    if left < SMALLEST_PACKET:
+        return None
+    footer = FOOTER.unpack(memory.read_at(advance(size, end, size - FOOTER_SIZE), FOOTER_SIZE))
+    start = footer.packet_offset
+    if footer.reserved or not is_offset(size, start):
+        return None
+    length = used_bytes(size, end, start)
+    if not SMALLEST_PACKET <= length <= left:
+        return None
+    descriptor = PACKET_DESCRIPTOR.unpack(memory.read_at(start, PACKET_DESCRIPTOR.size))
+    agrees = descriptor.length8 * SLOT + FOOTER_SIZE == length
+    packet = WalkedPacket(start, descriptor, length, descriptor_fault(descriptor, length))
+    return RecoveredPacket(packet, Trust.INTACT if agrees else Trust.FOOTER_ONLY)

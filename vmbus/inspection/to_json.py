@@ -1,0 +1,132 @@
+"""A ring's report as JSON: integers stay integers, bytes are lowercase hex, unknown is null.
+
+64-bit numbers come a second time in hex under a key ending in _hex: jq and browsers round above
+2**53.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vmbus.layout import ControlPage
+from vmbus.ring import PagedRange, Ranges, TransferPageRange
+
+from .examine import PacketReport, flag_names, type_label
+from .findings import Finding
+from .ring_report import RingReport
+
+__all__ = ["SCHEMA", "finding_to_json", "packet_to_json", "ring_to_json"]
+
+SCHEMA = "vmbus.inspect/1"
+
+
+def ring_to_json(ring: RingReport, *, whole: bool = False) -> dict[str, Any]:
+    """One item of the document's "rings"; `whole` adds the data area."""
+    place = ring.place
+    document = {
+        "address": place.address,
+        "address_hex": f"{place.address:#x}",
+        "header_size": place.header_size,
+        "data_size": place.data_size,
+        "data_size_known": True,
+        "role": place.role,
+        "device": None,
+        "control": control_to_json(ring.control),
+        "available": ring.available,
+        "free": ring.free,
+        "reader_needs_signal": ring.reader_needs_signal,
+        "writer_needs_signal": ring.writer_needs_signal,
+        "verdict": ring.verdict.value,
+        "packets": [packet_to_json(packet) for packet in ring.packets],
+        "consumed": [packet_to_json(packet) for packet in ring.consumed],
+        "findings": [finding_to_json(finding) for finding in ring.findings],
+    }
+    if whole:
+        document["data"] = ring.memory.read_at(0, ring.memory.size).hex()
+    return document
+
+
+def control_to_json(control: ControlPage) -> dict[str, Any]:
+    return {
+        "in": control.in_offset,
+        "out": control.out_offset,
+        "interrupt_mask": control.interrupt_mask,
+        "pending_send_size": control.pending_send_size,
+        "feature_bits": control.feature_bits,
+        "other_words": {str(word): value for word, value in control.other_words.items()},
+    }
+
+
+def packet_to_json(packet: PacketReport) -> dict[str, Any]:
+    """One item of a ring's "packets" or "consumed"."""
+    descriptor = packet.descriptor
+    document: dict[str, Any] = {"offset": packet.offset}
+    if descriptor is None:
+        document |= dict.fromkeys(
+            ("type", "type_value", "flags", "flags_value", "transaction_id", "transaction_id_hex")
+        )
+        document |= dict.fromkeys(("data_offset", "length", "bytes"))
+    else:
+        document |= {
+            "type": type_label(descriptor.type),
+            "type_value": descriptor.type,
+            "flags": flag_names(descriptor.flags),
+            "flags_value": descriptor.flags,
+            "transaction_id": descriptor.transaction_id,
+            "transaction_id_hex": f"{descriptor.transaction_id:#x}",
+            "data_offset": packet.data_offset,
+            "length": packet.length,
+            "bytes": packet.packet_size,
+        }
+    header, payload = packet.header, packet.payload
+    document |= {
+        "header": None if header is None else header.hex(),
+        "payload_length": None if payload is None else len(payload),
+        "payload": None if payload is None else payload.hex(),
+        "ranges": ranges_to_json(packet.ranges),
+        "footer": footer_to_json(packet),
+        "broken": packet.broken,
+        "description": packet.description,
+    }
+    if packet.transfer_page_set_id is not None:
+        document["transfer_page_set_id"] = packet.transfer_page_set_id
+    if packet.raw is not None:
+        document["raw"] = packet.raw.hex()
+    if packet.trust is not None:
+        document["trust"] = packet.trust.value
+    return document
+
+
+def ranges_to_json(ranges: Ranges) -> list[dict[str, Any]]:
+    return [range_to_json(one) for one in ranges]
+
+
+def range_to_json(one: PagedRange | TransferPageRange) -> dict[str, Any]:
+    if isinstance(one, TransferPageRange):
+        return {"byte_count": one.byte_count, "byte_offset": one.byte_offset}
+    return {
+        "byte_count": len(one),
+        "byte_offset": one.offset,
+        "pages": list(one.gpns),
+        "pages_hex": [f"{page:#x}" for page in one.gpns],
+    }
+
+
+def footer_to_json(packet: PacketReport) -> dict[str, Any] | None:
+    if packet.footer is None:
+        return None
+    return {
+        "at": packet.footer_offset,
+        "value": packet.footer.packet_offset,
+        "reserved": packet.footer.reserved,
+        "ok": packet.footer_agrees,
+    }
+
+
+def finding_to_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "check": finding.check,
+        "severity": finding.severity.value,
+        "offset": finding.offset,
+        "message": finding.message,
+    }

@@ -1,0 +1,154 @@
+"""A report for reading and for grep: no borders, offsets in hex, sizes in decimal.
+
+Bytes that came from the other side never reach a terminal as they are: payloads are shown in hex.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from vmbus.layout import ControlPage, PacketFlags, PacketType
+from vmbus.ring import PagedRange
+
+from .check import KNOWN_FEATURES, Verdict
+from .examine import PacketReport, flag_names, type_label
+from .hexdump import hexdump
+from .report import Report
+from .ring_report import RingReport
+
+__all__ = ["report_to_lines"]
+
+#: Bytes of payload in a packet's line.
+SHOWN_BYTES = 8
+
+VERDICTS = {
+    Verdict.NEVER_OPENED: "never opened: all bytes are zero",
+    Verdict.CORRUPT: "corrupt: a reader would refuse it",
+    Verdict.FULL: "full: not even an empty packet fits",
+    Verdict.WAITING_FOR_READER: "waiting for its reader",
+    Verdict.WAITING_FOR_WRITER: "waiting for its writer, who has asked for room",
+    Verdict.IDLE: "idle",
+}
+
+
+def report_to_lines(report: Report, *, with_hexdump: bool = False) -> Iterator[str]:
+    """The lines of a report; `with_hexdump` adds the bytes of every packet."""
+    for number, ring in enumerate(report.rings):
+        if number:
+            yield ""
+        yield from ring_to_lines(ring, with_hexdump)
+
+
+def ring_to_lines(ring: RingReport, with_hexdump: bool) -> Iterator[str]:
+    place = ring.place
+    role = f"{place.role} " if place.role else ""
+    yield f"{role}ring at {place.address:#x}, {place.data_size} bytes of data"
+    yield from control_to_lines(ring)
+    if ring.consumed:
+        yield ""
+        yield "read already, oldest first"
+        yield from packets_to_lines(ring, ring.consumed, with_hexdump)
+    if ring.packets:
+        yield ""
+        if ring.consumed:
+            yield "waiting"
+        yield from packets_to_lines(ring, ring.packets, with_hexdump)
+    yield ""
+    yield summary(ring)
+    for finding in ring.findings:
+        where = "control" if finding.offset is None else f"{finding.offset:#06x}"
+        yield f"  {where:<8}  {finding.severity.value:<7}  {finding.check}  {finding.message}"
+
+
+def control_to_lines(ring: RingReport) -> Iterator[str]:
+    control = ring.control
+    room = ""
+    if ring.available is not None:
+        room = f"   {ring.available} bytes waiting   {ring.free} bytes free"
+    yield f"  in {control.in_offset:#06x}   out {control.out_offset:#06x}{room}"
+    mask = "interrupts masked" if control.interrupt_mask else "interrupts unmasked"
+    pending = f"pending send size {control.pending_send_size}"
+    yield f"  {mask}   {pending}   features {feature_names(control)}"
+    yield f"  {VERDICTS[ring.verdict]}{signals(ring)}"
+
+
+def feature_names(control: ControlPage) -> str:
+    names = ["pending-send-size"] if control.feature_bits & KNOWN_FEATURES else []
+    unknown = control.feature_bits & ~KNOWN_FEATURES
+    return "|".join([*names, f"{unknown:#x}"] if unknown else names) or "0"
+
+
+def signals(ring: RingReport) -> str:
+    owed = [
+        f"; the {name} may be owed a signal"
+        for name, needed in (("reader", ring.reader_needs_signal), ("writer", ring.writer_needs_signal))
+        if needed
+    ]
+    return "".join(owed)
+
+
+def packets_to_lines(ring: RingReport, packets: list[PacketReport], with_hexdump: bool) -> Iterator[str]:
+    trusted = any(packet.trust for packet in packets)
+    trust_title = f"  {'TRUST':<11}" if trusted else ""
+    yield f"  OFFSET   BYTES  {'TYPE':<14}  {'TRANSACTION':>18}{trust_title}  PAYLOAD"
+    for packet in packets:
+        trust = f"  {packet.trust.value if packet.trust else '':<11}" if trusted else ""
+        size = "-" if packet.packet_size is None else str(packet.packet_size)
+        yield (
+            f"  {packet.offset:#06x}  {size:>6}  {type_of(packet):<14}  {transaction_of(packet):>18}{trust}"
+            f"  {content_of(packet)}"
+        )
+        if with_hexdump:
+            data = ring.memory.read_at(packet.offset, packet.shown_bytes)
+            for line in hexdump(data, packet.offset, ring.memory.size):
+                yield f"    {line}"
+
+
+def type_of(packet: PacketReport) -> str:
+    return "?" if packet.descriptor is None else type_label(packet.descriptor.type)
+
+
+def transaction_of(packet: PacketReport) -> str:
+    """The transaction id, or - where the descriptor's number means nothing."""
+    descriptor = packet.descriptor
+    if descriptor is None:
+        return "?"
+    is_transaction = descriptor.type == PacketType.COMPLETION or (
+        descriptor.flags & PacketFlags.COMPLETION_REQUESTED
+    )
+    means_something = is_transaction or descriptor.transaction_id
+    return f"{descriptor.transaction_id:#x}" if means_something else "-"
+
+
+def content_of(packet: PacketReport) -> str:
+    """What a packet's line says of its payload, its ranges and its flags."""
+    parts = [] if packet.broken is None else [f"broken: {packet.broken}"]
+    if packet.payload is not None:
+        parts.append(payload_of(packet, packet.payload))
+    if packet.ranges:
+        total = sum(len(one) if isinstance(one, PagedRange) else one.byte_count for one in packet.ranges)
+        parts.append(f"{counted(len(packet.ranges), 'range')} of {total} bytes outside the ring")
+    if packet.transfer_page_set_id is not None:
+        parts.append(f"transfer page set {packet.transfer_page_set_id:#x}")
+    if packet.descriptor is not None and packet.descriptor.flags:
+        parts.append("flags " + "|".join(flag_names(packet.descriptor.flags)))
+    return ", ".join(parts)
+
+
+def payload_of(packet: PacketReport, payload: bytes) -> str:
+    shown = packet.content[:SHOWN_BYTES].hex(" ")
+    more = " …" if len(packet.content) > SHOWN_BYTES else ""
+    what = packet.description or f"{len(payload)} bytes"
+    return f"{what}: {shown}{more}" if shown else what
+
+
+def summary(ring: RingReport) -> str:
+    packets = counted(ring.waiting, "packet")
+    if len(ring.packets) < ring.waiting:
+        packets += f" ({len(ring.packets)} shown)"
+    consumed = f", {len(ring.consumed)} read already" if ring.consumed else ""
+    return f"{packets}{consumed}, {counted(len(ring.findings), 'finding')}"
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
