@@ -1,0 +1,165 @@
+"""Every fault of tests/planted_faults.py is noticed by the test that is named beside it.
+
+Each is planted in a copy of the package and its tests, in a directory of its own, and the named
+test runs there in a process of its own.  The same test, with the same seed, has passed there
+without the fault.  A test that cannot be collected, or that ends in any other way than by failing,
+has noticed nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.planted_faults import PLANTED_FAULTS, PlantedFault
+
+ROOT = Path(__file__).parent.parent
+SEED = 20250825
+
+#: What a ring implementation is most easily wrong in: each must be among the faults, by this name.
+EXPECTED_NAMES = {
+    "no wrap",
+    "footer forgotten in the availability check",
+    "empty/full confusion",
+    "mask ignored",
+    "pending low bits not masked",
+    "pending rounded down",
+    "signal on every write",
+    "signal before the index is stored",
+    "stale cached index",
+    "padding not zeroed",
+    "length truncated at 16 bits",
+    "descriptor read twice",
+}
+
+#: A failure need not be made small here, only found.
+RUN_SETTINGS = """\
+from hypothesis import Phase, settings
+
+settings.register_profile("planted", database=None, phases=(Phase.explicit, Phase.generate))
+settings.load_profile("planted")
+"""
+
+FAILED = 1  # pytest's status when tests ran and some failed; an error in collection has another
+
+
+class Workshop:
+    """A copy of the package and its tests, in which lines can be changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        for folder in ("vmbus", "tests"):
+            ignored = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / folder, directory / folder, ignore=ignored)
+        shutil.copy(ROOT / "pyproject.toml", directory)
+        (directory / "run_settings.py").write_text(RUN_SETTINGS)
+        self.changes = 0
+
+    @contextmanager
+    def planted(self, fault: PlantedFault) -> Iterator[None]:
+        """The fault stands in the source, and afterwards the right line again."""
+        path = self.directory / "vmbus" / fault.file
+        right = path.read_text(encoding="utf-8")
+        self.write(path, with_fault(right, fault))
+        try:
+            yield
+        finally:
+            self.write(path, right)
+
+    def write(self, path: Path, text: str) -> None:
+        """Change a file so that Python notices.
+
+        It takes compiled code for current when the file has the second and the size that it had:
+        give every change a second of its own.
+        """
+        path.write_text(text, encoding="utf-8")
+        self.changes += 1
+        os.utime(path, (0, 1_000_000_000 + self.changes))
+
+    def run(self, *tests: str) -> subprocess.CompletedProcess[str]:
+        """Run tests of this copy, with the one seed."""
+        command = [sys.executable, "-m", "pytest", *(f"tests/{test}" for test in tests)]
+        options = [
+            "-p",
+            "run_settings",
+            "-p",
+            "no:cacheprovider",
+            f"--hypothesis-seed={SEED}",
+            "-q",
+            "-x",
+            "-rA",
+        ]
+        environment = {**os.environ, "PYTEST_ADDOPTS": "", "PYTHONPATH": str(self.directory)}
+        return subprocess.run(
+            [*command, *options],
+            cwd=self.directory,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            check=False,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+        )
+
+
+def with_fault(source: str, fault: PlantedFault) -> str:
+    lines = source.split("\n")
+    assert lines.count(fault.old) == 1, (
+        f"{fault.file} has this line {lines.count(fault.old)} times: {fault.old}"
+    )
+    lines[lines.index(fault.old)] = fault.new
+    return "\n".join(lines)
+
+
+def reported(result: subprocess.CompletedProcess[str], verdict: str, test: str) -> bool:
+    """Whether pytest's summary has a line with that verdict on the test, or on one of its cases."""
+    start = f"{verdict} tests/{test}"
+    ends = ("", " ", "[")
+    return any(
+        line.startswith(start) and line[len(start) : len(start) + 1] in ends
+        for line in result.stdout.splitlines()
+    )
+
+
+@pytest.fixture(scope="module")
+def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    return Workshop(tmp_path_factory.mktemp("workshop"))
+
+
+@pytest.fixture(scope="module")
+def passing(workshop: Workshop) -> subprocess.CompletedProcess[str]:
+    """A run, without any fault, of every test that must notice one."""
+    return workshop.run(*sorted({fault.caught_by for fault in PLANTED_FAULTS}))
+
+
+@pytest.mark.parametrize("fault", PLANTED_FAULTS, ids=lambda fault: fault.name)
+def test_the_named_test_fails_with_the_fault_and_passes_without(fault, workshop, passing):
+    assert reported(passing, "PASSED", fault.caught_by), passing.stdout + passing.stderr
+    assert not reported(passing, "FAILED", fault.caught_by), passing.stdout
+    with workshop.planted(fault):
+        result = workshop.run(fault.caught_by)
+    assert result.returncode == FAILED, result.stdout + result.stderr
+    assert reported(result, "FAILED", fault.caught_by), result.stdout
+
+
+@pytest.mark.parametrize("fault", PLANTED_FAULTS, ids=lambda fault: fault.name)
+def test_each_fault_changes_one_line_into_another_that_python_takes(fault):
+    source = (ROOT / "vmbus" / fault.file).read_text(encoding="utf-8")
+    planted = with_fault(source, fault)
+    assert "\n" not in fault.old + fault.new
+    assert fault.new != fault.old
+    compile(planted, fault.file, "exec")
+
+
+def test_the_faults_that_rings_are_most_easily_wrong_in_are_all_planted():
+    names = [fault.name for fault in PLANTED_FAULTS]
+    assert len(set(names)) == len(names)
+    assert set(names) >= EXPECTED_NAMES
