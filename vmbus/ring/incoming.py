@@ -277,25 +277,30 @@ class IncomingRing(RingEnd):
         Copies a stretch of the ring once and works on the copy, in which nothing wraps.  Stops
         before a packet that is not plain, is broken, or does not lie whole in the stretch.
         """
-        left = min(available, STRETCH)
-        stretch = self._read_at(out, left)
+        stretch = self._read_at(out, min(available, STRETCH))
+        end = len(stretch)
         unpack_descriptor = PACKET_DESCRIPTOR.struct.unpack_from
         plain_types = PLAIN_TYPES.get
         append = packets.append
-        room = left if limit is None else limit - len(packets)
+        most = end // SMALLEST_PACKET if limit is None else limit - len(packets)
         at = 0
-        while left >= SMALLEST_PACKET and room:
+        for _ in range(most):
+            if at + SMALLEST_PACKET > end:
+                break
             kind, data_offset8, length8, flags, transaction_id = unpack_descriptor(stretch, at)
             plain_type = plain_types(kind)
-            taken = length8 * 8 + FOOTER_SIZE
+            following = at + length8 * 8 + FOOTER_SIZE
             # descriptor_fault(), for the types without ranges
-            if plain_type is None or not 2 == data_offset8 <= length8 or taken > left or flags > KNOWN_FLAGS:
+            if (
+                plain_type is None
+                or not 2 == data_offset8 <= length8
+                or following > end
+                or flags > KNOWN_FLAGS
+            ):
                 break
-            payload = stretch[at + DESCRIPTOR_SIZE : at + taken - FOOTER_SIZE]
+            payload = stretch[at + DESCRIPTOR_SIZE : following - FOOTER_SIZE]
             append(new_tuple(Packet, (plain_type, transaction_id, payload, (), flags, None)))
-            at += taken
-            left -= taken
-            room -= 1
+            at = following
         return at
 
     def _copy(self, packet: IncomingPacket) -> Packet:

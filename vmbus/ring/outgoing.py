@@ -223,18 +223,22 @@ class OutgoingRing(RingEnd):
         position = self._own_index
         free = free_bytes(size, position, self._peer_index)
         count = 0
+        length = -1
         for payload in copies:
-            total = (len(payload) + LARGEST_OVERHEAD) & ~7  # PacketSize.in_band()
+            if len(payload) != length:  # the sizes in a batch mostly repeat
+                length = len(payload)
+                total = (length + LARGEST_OVERHEAD) & ~7  # PacketSize.in_band()
+                length8 = (total - FOOTER_SIZE) >> 3
+                pack = packer_for(total)
             if total > free:
                 free = self._room(position, total)
                 if total > free:
                     break
             end = position + total
-            pack = packer_for(total)
             if pack is None or end > size:
                 position = self._put_any(position, total, payload, 0, 0)
+                length = -1  # the size may have been prepared now
             else:
-                length8 = (total - FOOTER_SIZE) >> 3
                 pack(position, IN_BAND, PLAIN_DATA_OFFSET8, length8, 0, 0, payload, 0, position)
                 position = end if end < size else 0
             free -= total
