@@ -12,7 +12,7 @@ Each has one sentence and its public source:
     openvmm#N      https://github.com/microsoft/openvmm/pull/N
     openvmm@HASH   https://github.com/microsoft/openvmm/commit/HASH
     mac@HASH       https://github.com/acidanthera/MacHyperVSupport/commit/HASH
-    other#N        https://github.com/other/pull/N, the owner written out
+    other#N        https://github.com/other/issues/N, the owner written out
 
 A source in plain words is a file or document of that project.  "read" marks a conclusion from
 reading its code: nobody has reported the bug there.
@@ -60,7 +60,7 @@ ADDRESSES = (
     (r"(?<!/)\bopenvmm#(\d+)", "https://github.com/microsoft/openvmm/pull/{}"),
     (r"\bopenvmm@([0-9a-f]{7,40})", "https://github.com/microsoft/openvmm/commit/{}"),
     (r"\bmac@([0-9a-f]{7,40})", "https://github.com/acidanthera/MacHyperVSupport/commit/{}"),
-    (r"\b([\w-]+/[\w-]+)#(\d+)", "https://github.com/{}/pull/{}"),
+    (r"\b([\w-]+/[\w-]+)#(\d+)", "https://github.com/{}/issues/{}"),
 )
 
 CATALOGUE = (

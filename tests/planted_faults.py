@@ -42,7 +42,6 @@ HOSTILE = "ring/test_hostile.py::test_"
 
 IN_SEND = "        if used + total > size - SLOT and self._room(start, total) < total:"
 IN_RECEIVE = "        if plain_type is None or not 2 == data_offset8 <= length8 or taken > available or flags > KNOWN_FLAGS:"
-IN_TAKE_RUN = "            if plain_type is None or not 2 == data_offset8 <= length8 or taken > left or flags > KNOWN_FLAGS:"
 
 PLANTED_FAULTS = [
     # -- wrapping ------------------------------------------------------------------------------
@@ -106,8 +105,8 @@ PLANTED_FAULTS = [
     PlantedFault(
         "footer forgotten in the availability check of receive_many",
         "ring/incoming.py",
-        IN_TAKE_RUN,
-        IN_TAKE_RUN.replace("taken >", "taken - FOOTER_SIZE >"),
+        "                or following > end",
+        "                or following - FOOTER_SIZE > end",
         BATCHES + "a_packet_whose_footer_is_not_published_is_refused_wherever_it_starts",
     ),
     PlantedFault(
@@ -151,6 +150,13 @@ PLANTED_FAULTS = [
         "            self._peer_index = advance(self._size, own, self._gap)",
         "            self._peer_index = own",
         BATCHES + "a_sender_that_joins_a_ring_in_use_keeps_what_waits_in_it",
+    ),
+    PlantedFault(
+        "used bytes below zero where in has wrapped and out has not",
+        "ring/outgoing.py",
+        "            used += size",
+        "            pass",
+        RULES + "send_fits_exactly_when_free_bytes_says_so",
     ),
     PlantedFault(
         "free space not counted down inside a batch",
@@ -237,6 +243,20 @@ PLANTED_FAULTS = [
         "        pass",
         ORDER + "a_write_goes_in_the_stated_order",
     ),
+    PlantedFault(
+        "unmasked without a fence before the look that follows",
+        "ring/incoming.py",
+        "        if not masked:",
+        "        if False:",
+        ORDER + "unmasking_is_fenced_from_the_look_that_follows",
+    ),
+    PlantedFault(
+        "own index read back from shared memory",
+        "ring/outgoing.py",
+        "        return OutgoingOffset(self, self._own_index, self._commits)",
+        "        return OutgoingOffset(self, self._control[IN_WORD], self._commits)",
+        ORDER + "no_end_reads_its_own_index_back_and_no_end_stores_a_word_of_the_other",
+    ),
     # -- packets -------------------------------------------------------------------------------
     PlantedFault(
         "padding not zeroed",
@@ -244,6 +264,13 @@ PLANTED_FAULTS = [
         "        if packet.size % SLOT:",
         "        if False:",
         POSITIONS + "every_packet_is_written_and_read_back_whole_at_every_start[in-band]",
+    ),
+    PlantedFault(
+        "padding of send not zeroed",
+        "ring/outgoing.py",
+        "        padding = bytes(total - SMALLEST_PACKET - len(payload))",
+        '        padding = b"?" * (total - SMALLEST_PACKET - len(payload))',
+        POSITIONS + "send_writes_what_the_steps_write_at_every_start[in-band]",
     ),
     PlantedFault(
         "length truncated at 16 bits",
@@ -257,6 +284,13 @@ PLANTED_FAULTS = [
         "ring/offsets.py",
         "    return min(size - SLOT, LARGEST_PACKET)",
         "    return size - SLOT",
+        POSITIONS + "one_slot_more_than_524288_bytes_is_the_callers_mistake",
+    ),
+    PlantedFault(
+        "the largest packet left to the descriptor's 16 bits to refuse",
+        "ring/outgoing.py",
+        "        if total > self._largest:",
+        "        if False:",
         POSITIONS + "one_slot_more_than_524288_bytes_is_the_callers_mistake",
     ),
     PlantedFault(
@@ -276,8 +310,8 @@ PLANTED_FAULTS = [
     PlantedFault(
         "unknown flags let through by receive_many",
         "ring/incoming.py",
-        IN_TAKE_RUN,
-        IN_TAKE_RUN.replace(" or flags > KNOWN_FLAGS", ""),
+        "                or flags > KNOWN_FLAGS",
+        "                or False",
         RULES + "receive_judges_every_descriptor_as_descriptor_fault_does",
     ),
     PlantedFault(
@@ -319,8 +353,8 @@ PLANTED_FAULTS = [
     PlantedFault(
         "the limit counted anew after a packet with ranges",
         "ring/incoming.py",
-        "        room = left if limit is None else limit - len(packets)",
-        "        room = left if limit is None else limit",
+        "        most = end // SMALLEST_PACKET if limit is None else limit - len(packets)",
+        "        most = end // SMALLEST_PACKET if limit is None else limit",
         BATCHES + "receive_many_counts_the_limit_over_packets_of_all_kinds",
     ),
     PlantedFault(
@@ -336,5 +370,102 @@ PLANTED_FAULTS = [
         "            if not self._control.readonly:",
         "            if True:",
         BATCHES + "read_only_memory_refuses_a_commit_even_after_a_broken_packet",
+    ),
+]
+
+STREAM = "pipe/test_byte_stream.py::test_"
+MESSAGE = "pipe/test_message.py::test_"
+FRAMING = "pipe/test_framing.py::test_"
+WALK = "inspection/test_walk.py::test_"
+RECOVER = "inspection/test_recover.py::test_"
+LOCATE = "inspection/test_locate.py::test_"
+CHECK = "inspection/test_check.py::test_"
+
+PLANTED_FAULTS += [
+    # -- pipes -----------------------------------------------------------------------------------
+    PlantedFault(
+        "the end of a stream lost behind its last bytes",
+        "pipe/byte_stream.py",
+        "                    offset.next_out = start  # the end is for a call that has nothing else to return",
+        "                    pass",
+        STREAM + "the_end_is_only_for_a_call_that_has_nothing_else_to_return",
+    ),
+    PlantedFault(
+        "a part counted from the part before",
+        "pipe/byte_stream.py",
+        "            self._mark(payload, length, consumed + taken)",
+        "            self._mark(payload, length, taken)",
+        STREAM + "a_part_counts_from_the_packets_own_start_however_often_it_was_read",
+    ),
+    PlantedFault(
+        "a part given again",
+        "pipe/byte_stream.py",
+        "        reader.skip(consumed)",
+        "        reader.skip(0)",
+        STREAM + "a_new_reader_over_the_same_ring_goes_on_behind_the_part",
+    ),
+    PlantedFault(
+        "full although the first packets fitted",
+        "pipe/byte_stream.py",
+        "                if done == 0:",
+        "                if done < len(view):",
+        STREAM + "a_write_returns_how_many_bytes_fit_and_is_full_when_the_first_packet_does_not",
+    ),
+    PlantedFault(
+        "a pipe's length believed that its packet does not hold",
+        "pipe/framing.py",
+        "    limit = min(present, MAXIMUM_PIPE_PACKET_SIZE)",
+        "    limit = MAXIMUM_PIPE_PACKET_SIZE",
+        FRAMING + "a_packet_that_is_no_pipe_data_is_refused_by_name_and_stays",
+    ),
+    PlantedFault(
+        "buffers joined before they are written",
+        "pipe/framing.py",
+        "    for part in (header, *views):",
+        '    for part in (header, b"".join(views)):',
+        MESSAGE + "buffers_are_written_one_by_one_and_never_joined",
+    ),
+    PlantedFault(
+        "a message gone although the buffer was too small",
+        "pipe/message.py",
+        "            offset.next_out = start",
+        "            pass",
+        MESSAGE + "a_buffer_too_small_is_told_the_length_and_the_message_stays",
+    ),
+    # -- inspection ------------------------------------------------------------------------------
+    PlantedFault(
+        "footers forgotten in a walk",
+        "inspection/walk.py",
+        "        taken = descriptor.length8 * SLOT + FOOTER_SIZE",
+        "        taken = descriptor.length8 * SLOT",
+        WALK + "a_walk_comes_to_exactly_the_packets_that_a_ring_reads",
+    ),
+    PlantedFault(
+        "packets recovered from bytes that were used again",
+        "inspection/recover.py",
+        "    left = memory.size - used_bytes(memory.size, in_offset, out_offset)",
+        "    left = memory.size",
+        RECOVER + "a_packet_of_which_one_slot_was_used_again_is_gone",
+    ),
+    PlantedFault(
+        "a footer believed that leads nowhere",
+        "inspection/recover.py",
+        "    return newest_first[:trusted][::-1]",
+        "    return newest_first[::-1]",
+        RECOVER + "a_footer_that_leads_to_no_intact_packet_is_not_believed",
+    ),
+    PlantedFault(
+        "a second ring believed whatever the first one says",
+        "inspection/locate.py",
+        "        if ends_at_in(dump, outbound) and ends_at_in(dump, inbound):",
+        "        if ends_at_in(dump, inbound):",
+        LOCATE + "a_data_page_that_happens_to_look_like_a_control_page_does_not_cut_a_ring",
+    ),
+    PlantedFault(
+        "a ring called unopened that has a word set",
+        "inspection/ring_report.py",
+        "    never_used = not any(CONTROL_PAGE.pack(control))",
+        "    never_used = not any(control[:4]) and not control.feature_bits",
+        CHECK + "a_control_word_that_is_not_zero_speaks_against_never_opened",
     ),
 ]

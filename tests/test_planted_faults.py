@@ -84,23 +84,21 @@ class Workshop:
         os.utime(path, (0, 1_000_000_000 + self.changes))
 
     def run(self, *tests: str) -> subprocess.CompletedProcess[str]:
-        """Run tests of this copy, with the one seed."""
+        """Run tests of this copy, those that draw with the one seed."""
         command = [sys.executable, "-m", "pytest", *(f"tests/{test}" for test in tests)]
-        options = [
-            "-p",
-            "run_settings",
-            "-p",
-            "no:cacheprovider",
-            f"--hypothesis-seed={SEED}",
-            "-q",
-            "-x",
-            "-rA",
-        ]
-        environment = {**os.environ, "PYTEST_ADDOPTS": "", "PYTHONPATH": str(self.directory)}
+        command += ["-p", "no:cacheprovider", "-q", "-x", "-rA"]
+        if any(self.draws(test) for test in tests):
+            command += ["-p", "run_settings", "-p", "hypothesispytest", f"--hypothesis-seed={SEED}"]
+        # Most of a short run is the import of plugins that it does not need.
+        alone = {
+            "PYTEST_ADDOPTS": "",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            "PYTHONPATH": str(self.directory),
+        }
         return subprocess.run(
-            [*command, *options],
+            command,
             cwd=self.directory,
-            env=environment,
+            env={**os.environ, **alone},
             stdin=subprocess.DEVNULL,
             check=False,
             capture_output=True,
@@ -108,6 +106,11 @@ class Workshop:
             encoding="utf-8",
             errors="replace",
         )
+
+    def draws(self, test: str) -> bool:
+        """Whether the file of a test has property tests."""
+        path = self.directory / "tests" / test.partition("::")[0]
+        return "\nfrom hypothesis import" in path.read_text(encoding="utf-8")
 
 
 def with_fault(source: str, fault: PlantedFault) -> str:

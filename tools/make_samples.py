@@ -43,7 +43,7 @@ def guest_to_host(image: memoryview) -> None:
     """Three messages read, then a request and two messages that wait."""
     sender, receiver = connected_rings(memory=FlatRingMem.over(image), start=3880)
     send_messages(
-        sender, receiver, ["hello, host", "are you there?", "this line wraps at the end of the ring"]
+        sender, receiver, ["hello, host", "are you there?", "this line ends close to the ring's end"]
     )
     receiver.receive_many()
     buffer = PagedRange(0x200, 6000, [0x1F3A0, 0x1F3A1])

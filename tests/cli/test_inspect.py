@@ -352,7 +352,7 @@ def test_a_type_without_a_name_is_shown_and_chosen_by_its_number(tmp_path):
     assert (one["type"], one["type_value"], one["payload"]) == ("unknown-31337", 31337, pattern(16).hex())
     (one,) = ring_shown(file, "--type", "gpadl")["packets"]
     assert one["type_value"] == 8
-    assert ring_shown(file, "--type", "unknown-1")["packets"] == []
+    assert ring_shown(file, "--type", "unknown-99")["packets"] == []
 
 
 @pytest.mark.parametrize("spell", [str, hex])

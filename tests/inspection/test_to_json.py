@@ -400,6 +400,11 @@ def test_a_ring_that_was_never_opened_is_an_empty_document_and_no_error():
     assert (ring["packets"], ring["consumed"], ring["findings"]) == ([], [], [])
 
 
+def test_a_footer_is_shown_as_it_is_and_whether_it_is_right():
+    image = ring_image([packet(4072, b"payload!", footer=b"\x05\0\0\0\xe0\x0f\0\0")], out=4072)
+    assert ring_of(image)["packets"][0]["footer"] == {"at": 0, "value": 0x0FE0, "reserved": 5, "ok": False}
+
+
 # -- the parts of it -----------------------------------------------------------------------------
 
 

@@ -135,6 +135,8 @@ def test_a_reader_may_wait_for_a_signal_where_packets_are_and_the_mask_is_clear(
         (control_page(in_offset=64, out_offset=2048, pending=1984), False),
         (control_page(in_offset=4096, pending=8), False),
         (control_page(out_offset=4, pending=8), False),
+        (control_page(in_offset=4, pending=8), False),
+        (control_page(out_offset=8192, pending=8), False),
     ],
 )
 def test_a_writer_may_wait_for_a_signal_where_there_is_the_room_it_asked_for(page, expected):

@@ -8,9 +8,10 @@ loses nothing that was published.
 The rings are drawn so that readers get deep into them: a test at the end counts that every fault
 is met.
 
-Seen to fail with: the footer left out of the availability check; an index out of range taken for
-an empty ring; the descriptor read twice; the ranges read again for their count; an own index read
-back; a PeerError forgotten; a packet dropped behind a broken one; commit_write raising.
+Seen to fail with: the footer left out of the availability check of `read`, `receive` and
+`receive_many`; an index out of range taken for an empty ring, or not checked for its low bits; the
+descriptor read twice, by each of the three ways; the good packets before a broken one lost; an
+error that replaces an earlier one; commit_read raising; a bad index that a commit met forgotten.
 """
 
 from __future__ import annotations

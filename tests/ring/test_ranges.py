@@ -169,3 +169,18 @@ def test_reading_in_place_and_copying_out_give_the_same_bytes_wherever_a_packet_
         incoming.revert()
         copied, _ = receiver.receive()
         assert (copied.payload, copied.transaction_id) == (payload, start)
+
+
+def test_values_with_too_many_bits_are_the_callers_error_and_store_nothing():
+    sender, _ = connected_rings()
+    where = sender.write(sender.outgoing(), OutgoingPacket.in_band(8))
+    before = sender.memory.read_at(0, sender.size)
+    for call in (
+        lambda: where.write_aligned_full(sender, [2**64]),
+        lambda: where.write_aligned_full(sender, [-1]),
+        lambda: where.writer(sender).fill(256, 8),
+        lambda: where.writer(sender).fill(-1, 8),
+    ):
+        with pytest.raises(CallerError):
+            call()
+    assert sender.memory.read_at(0, sender.size) == before

@@ -416,11 +416,10 @@ class RingAgainstList(RuleBasedStateMachine):
         self.new_incoming()
 
     def open_both_ends_anew(self) -> None:
-        """New ends over the same memory go on where the old ones were."""
+        """New ends over the same memory go on where the old ones were; offsets of the old are no use."""
         self.sender, self.receiver = OutgoingRing(self.memory), IncomingRing(self.memory)
-        self.outgoing, self.incoming = self.sender.outgoing(), self.receiver.incoming()
-        self.stale_outgoing, self.stale_incoming = [], []
-        self.batch, self.read_count = [], 0
+        self.new_outgoing()
+        self.new_incoming()
         self.masked, self.wanted = True, 0
 
     # -- what always holds -------------------------------------------------------------------------

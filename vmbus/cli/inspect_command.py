@@ -159,8 +159,10 @@ def address_of(arguments: Namespace, dump: Dump) -> int | None:
 def packet_type(text: str) -> str:
     """A packet type's name: one that is known, or unknown-N."""
     name = text.lower().replace("_", "-")
+    if name in TYPE_NAMES:
+        return name
     digits = name.removeprefix("unknown-")
-    if name not in TYPE_NAMES and not (digits != name and digits.isdigit()):
+    if digits == name or not digits.isdecimal() or PacketType(int(digits)).label != name:
         raise ArgumentTypeError(f"{text!r} is no packet type; there is {', '.join(TYPE_NAMES)}, unknown-N")
     return name
 

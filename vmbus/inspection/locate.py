@@ -163,7 +163,7 @@ def has_control_shape(dump: Dump, address: int, header_size: int) -> bool:
         and control.feature_bits <= FeatureBits.SUPPORTS_PENDING_SEND_SIZE
         and control_words_wrong(control, dump.size - address - header_size) is None
         and not control.other_words
-        and is_zero(data[address + CONTROL_PAGE.size : address + header_size])
+        and is_zero(data[address + CONTROL_PAGE.size : address + PAGE_SIZE])
     )
 
 

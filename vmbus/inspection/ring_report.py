@@ -145,9 +145,9 @@ def data_is_zero(memory: RingMem) -> bool:
 
 
 def control_of(memory: RingMem) -> ControlPage:
-    """The control words, each loaded once."""
-    words = [memory.control[word] for word in range(CONTROL_PAGE.size // 4)]
-    return CONTROL_PAGE.unpack(b"".join(word.to_bytes(4, "little") for word in words))
+    """The control words, each loaded once: out before in, which only runs away from it meanwhile."""
+    backwards = [memory.control[word] for word in reversed(range(CONTROL_PAGE.size // 4))]
+    return CONTROL_PAGE.unpack(b"".join(word.to_bytes(4, "little") for word in reversed(backwards)))
 
 
 def reader_level(control: ControlPage) -> bool:

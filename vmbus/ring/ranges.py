@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from struct import Struct
+from struct import error as StructError
 from typing import Protocol
 
 from vmbus.errors import CallerError
@@ -70,7 +71,13 @@ class RingRange:
                 value=len(words) * SLOT,
                 limit=self.size,
             )
-        ring.memory.write_at(self.offset, Struct(f"<{len(words)}Q").pack(*words))
+        try:
+            data = Struct(f"<{len(words)}Q").pack(*words)
+        except StructError as error:
+            raise CallerError(
+                f"a word is a number from 0 to 2**64 - 1: {error}", argument="words", limit=2**64 - 1
+            ) from None
+        ring.memory.write_at(self.offset, data)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, RingRange):
@@ -150,5 +157,7 @@ class RingRangeWriter(Cursor):
         self._memory.write_at(self._take(len(view)), view)
 
     def fill(self, value: int, length: int) -> None:
-        """Store `length` bytes of `value` next."""
+        """Store `length` bytes of `value`, 0 to 255, next."""
+        if not 0 <= value <= 0xFF:
+            raise CallerError(f"a byte is 0 to 255, not {value}", argument="value", value=value, limit=0xFF)
         self._memory.write_at(self._take(length), bytes([value]) * length)
