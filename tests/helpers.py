@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vmbus.errors import PeerError
 from vmbus.memory import ControlWords, FlatRingMem, PagedRingMem, RingMem
 from vmbus.ring import (
     IncomingPacket,
@@ -68,6 +69,11 @@ def sample(name: str) -> tuple[bytes, dict[str, Any]]:
     """A sample image and what was written into it."""
     image = (SAMPLES / f"{name}.bin").read_bytes()
     return image, json.loads((SAMPLES / f"{name}.json").read_text())
+
+
+def facts(error: PeerError) -> tuple[object, ...]:
+    """What an error says: each raise of a stopped ring is a new error with the same facts."""
+    return (str(error), error.kind, error.offset, error.found, error.allowed)
 
 
 class SlowRingMem(RingMem):

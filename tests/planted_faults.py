@@ -41,7 +41,6 @@ ORDER = "ring/test_access_order.py::test_"
 HOSTILE = "ring/test_hostile.py::test_"
 
 IN_SEND = "        if used + total > size - SLOT and self._room(start, total) < total:"
-IN_RECEIVE = "        if plain_type is None or not 2 == data_offset8 <= length8 or taken > available or flags > KNOWN_FLAGS:"
 
 PLANTED_FAULTS = [
     # -- wrapping ------------------------------------------------------------------------------
@@ -98,8 +97,8 @@ PLANTED_FAULTS = [
     PlantedFault(
         "footer forgotten in the availability check of receive",
         "ring/incoming.py",
-        IN_RECEIVE,
-        IN_RECEIVE.replace("taken >", "taken - FOOTER_SIZE >"),
+        "            or taken > available",
+        "            or taken - FOOTER_SIZE > available",
         BATCHES + "a_packet_whose_footer_is_not_published_is_refused_wherever_it_starts",
     ),
     PlantedFault(
@@ -168,14 +167,14 @@ PLANTED_FAULTS = [
     PlantedFault(
         "an index that is no multiple of 8 believed",
         "ring/offsets.py",
-        "    return value < size and value % SLOT == 0",
-        "    return value < size",
+        "    return 0 <= value < size and value % SLOT == 0",
+        "    return 0 <= value < size",
         RULES + "receive_and_receive_many_take_an_index_for_what_is_offset_takes_it",
     ),
     PlantedFault(
         "an index that is no multiple of 8 believed by receive",
         "ring/incoming.py",
-        "            if published >= size or published & 7:  # is_offset()",
+        "            if published >= size or published % SLOT:  # is_offset()",
         "            if published >= size:",
         RULES + "receive_and_receive_many_take_an_index_for_what_is_offset_takes_it",
     ),
@@ -183,8 +182,8 @@ PLANTED_FAULTS = [
     PlantedFault(
         "mask ignored",
         "ring/outgoing.py",
-        "        if control[INTERRUPT_MASK_WORD]:",
-        "        if False:",
+        "        mask = control[INTERRUPT_MASK_WORD]",
+        "        mask = 0",
         MODEL,
     ),
     PlantedFault(
@@ -203,9 +202,9 @@ PLANTED_FAULTS = [
     ),
     PlantedFault(
         "signal on every write",
-        "ring/outgoing.py",
-        "        if out_offset == before:",
-        "        if True:",
+        "ring/signaling.py",
+        "    return interrupt_mask == 0 and out_offset == in_before",
+        "    return interrupt_mask == 0",
         MODEL,
     ),
     PlantedFault(
@@ -353,8 +352,8 @@ PLANTED_FAULTS = [
     PlantedFault(
         "the limit counted anew after a packet with ranges",
         "ring/incoming.py",
-        "        most = end // SMALLEST_PACKET if limit is None else limit - len(packets)",
-        "        most = end // SMALLEST_PACKET if limit is None else limit",
+        "        room = limit if limit is None else limit - len(packets)",
+        "        room = limit",
         BATCHES + "receive_many_counts_the_limit_over_packets_of_all_kinds",
     ),
     PlantedFault(
@@ -421,8 +420,8 @@ PLANTED_FAULTS += [
     PlantedFault(
         "buffers joined before they are written",
         "pipe/framing.py",
-        "    for part in (header, *views):",
-        '    for part in (header, b"".join(views)):',
+        "    for view in views:",
+        '    for view in (b"".join(views),):',
         MESSAGE + "buffers_are_written_one_by_one_and_never_joined",
     ),
     PlantedFault(
@@ -450,8 +449,8 @@ PLANTED_FAULTS += [
     PlantedFault(
         "a footer believed that leads nowhere",
         "inspection/recover.py",
-        "    return newest_first[:trusted][::-1]",
-        "    return newest_first[::-1]",
+        "    newest_first = [*islice(packets_before(memory, in_offset, out_offset), trusted)]",
+        "    newest_first = [*packets_before(memory, in_offset, out_offset)]",
         RECOVER + "a_footer_that_leads_to_no_intact_packet_is_not_believed",
     ),
     PlantedFault(

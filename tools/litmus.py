@@ -138,7 +138,7 @@ class Side:
         loaded: list[int] = []
         note = loaded.append
         for cell, start in cells:
-            packets[start : start + 64] = packet
+            packets[start : start + len(PACKET)] = packet
             mine[cell] = 1
             note(theirs[cell])
         return loaded
@@ -148,7 +148,7 @@ class Side:
         loaded: list[int] = []
         note = loaded.append
         for cell, start in cells:
-            packets[start : start + 64] = packet
+            packets[start : start + len(PACKET)] = packet
             mine[cell] = 1
             fence()
             note(theirs[cell])
@@ -210,6 +210,7 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
             target=run_partner, args=(path, rounds, seconds), daemon=True
         )
         partner.start()
+        before = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
         cpu = pin(0)
         side = Side(shared, 0, FENCES.full, partner.is_alive, seconds)
         start = time.monotonic()
@@ -218,6 +219,8 @@ def measure(rounds: int, seconds: float) -> dict[str, Any]:
         finally:
             partner.terminate()
             partner.join()
+            if before is not None:
+                os.sched_setaffinity(0, before)
         took = time.monotonic() - start
     return {
         "rounds": rounds,

@@ -25,12 +25,6 @@ from vmbus.inspection import sample_path
 RING_SIZE = 8192
 
 
-def send(sender: OutgoingRing, packet: OutgoingPacket, payload: bytes) -> None:
-    offset = sender.outgoing()
-    sender.write(offset, packet).writer(sender).write(payload)
-    sender.commit_write(offset)
-
-
 def send_messages(sender: OutgoingRing, receiver: IncomingRing, messages: Sequence[str]) -> None:
     pipe = MessagePipe(receiver, sender)
     offset = sender.outgoing()
@@ -47,16 +41,16 @@ def guest_to_host(image: memoryview) -> None:
     )
     receiver.receive_many()
     buffer = PagedRange(0x200, 6000, [0x1F3A0, 0x1F3A1])
-    send(sender, OutgoingPacket.gpa_direct([buffer], 16, transaction_id=0x17), bytes(range(16)))
+    sender.send_packet(OutgoingPacket.gpa_direct([buffer], 16, transaction_id=0x17), bytes(range(16)))
     send_messages(sender, receiver, ["and now something longer: " + "ring " * 12, "good-bye"])
 
 
 def host_to_guest(image: memoryview) -> None:
     """A completion read, then another and a notice that wait; the guest masks interrupts."""
     sender, receiver = connected_rings(memory=FlatRingMem.over(image), start=4000)
-    send(sender, OutgoingPacket.completion(8, transaction_id=0x16), bytes([1, 0, 0, 0, 0, 0, 0, 0]))
+    sender.send_packet(OutgoingPacket.completion(8, transaction_id=0x16), bytes([1, 0, 0, 0, 0, 0, 0, 0]))
     receiver.receive()
-    send(sender, OutgoingPacket.completion(8, transaction_id=0x17), bytes([1, 0, 0, 0, 2, 0, 0, 0]))
+    sender.send_packet(OutgoingPacket.completion(8, transaction_id=0x17), bytes([1, 0, 0, 0, 2, 0, 0, 0]))
     send_messages(sender, receiver, ["link up"])
     receiver.set_interrupt_mask(True)
 

@@ -1,4 +1,4 @@
-"""A Hyper-V VMBus ring buffer toolkit: talk over rings, read them in dumps, fuzz their corners.
+"""A Hyper-V VMBus ring buffer toolkit: talk over rings, and read those in dumps.
 
 The everyday names are here (`vmbus.IncomingRing`), every part under its own name (`vmbus.ring`).
 Both are imported when first used, so that `import vmbus` costs nothing.
@@ -64,7 +64,7 @@ _PARTS = {
         "reader_needs_signal",
         "writer_needs_signal",
     ),
-    "pipe": ("BytePipe", "MessagePipe", "connected_byte_pipes", "connected_message_pipes"),
+    "pipe": ("BytePipe", "MessagePipe", "PipeFault", "connected_byte_pipes", "connected_message_pipes"),
     "inspection": (),
 }
 

@@ -32,6 +32,7 @@ from .memory import RingMem as RingMem
 from .memory import SharedMemory as SharedMemory
 from .pipe import BytePipe as BytePipe
 from .pipe import MessagePipe as MessagePipe
+from .pipe import PipeFault as PipeFault
 from .pipe import connected_byte_pipes as connected_byte_pipes
 from .pipe import connected_message_pipes as connected_message_pipes
 from .ring import GpaRange as GpaRange

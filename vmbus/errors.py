@@ -129,6 +129,10 @@ class DumpError(VmbusError):
         self.path = path
         self.place = place
 
+    def __str__(self) -> str:
+        message = super().__str__()
+        return f"{self.path}: {message}" if self.path else message
+
 
 class DeviceError(VmbusError, OSError):
     """The system refused; `errno` says why."""

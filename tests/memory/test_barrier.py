@@ -100,7 +100,7 @@ def test_an_unknown_machine_has_no_known_fence(machine):
 
 def test_no_fences_are_three_that_do_nothing():
     assert NO_FENCES.acquire is NO_FENCES.release is NO_FENCES.full
-    assert NO_FENCES.full() is None
+    assert NO_FENCES.full is bool  # the cheapest call that does nothing
 
 
 @on_x86

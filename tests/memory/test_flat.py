@@ -64,7 +64,7 @@ def test_another_header_size_is_refused(header_size):
 def test_a_buffer_of_a_size_no_ring_has_is_refused(header_size, data_size):
     with pytest.raises(CallerError) as caught:
         FlatRingMem.over(bytearray(max(header_size + data_size, 0)), header_size=header_size)
-    assert caught.value.argument == "size"
+    assert caught.value.argument == ("buffer" if data_size <= 0 else "size")
 
 
 BUFFERS = {

@@ -223,14 +223,14 @@ def test_bytes_go_to_the_start_of_a_buffer():
     inbox.put(data(b"abcdef"))
     buffer = bytearray(b"....")
     offset = inbox.receiver.incoming()
-    assert inbox.stream.read_into(offset, memoryview(buffer)[1:]) == 3
+    assert inbox.stream.receive_into(offset, memoryview(buffer)[1:]) == 3
     assert buffer == b".abc"
-    assert inbox.stream.read_into(offset, buffer) == 3
+    assert inbox.stream.receive_into(offset, buffer) == 3
     assert buffer == b"defc"
     with pytest.raises(RingEmpty):
-        inbox.stream.read_into(offset, buffer)
+        inbox.stream.receive_into(offset, buffer)
     inbox.put(data(b""))
-    assert inbox.stream.read_into(offset, buffer) == 0
+    assert inbox.stream.receive_into(offset, buffer) == 0
 
 
 @pytest.mark.parametrize("limit", [0, -1])
@@ -241,7 +241,7 @@ def test_a_read_of_no_bytes_is_the_callers_error_for_none_mean_the_end(limit):
     with pytest.raises(CallerError, match="at least 1 byte"):
         inbox.stream.read(offset, limit)
     with pytest.raises(CallerError, match="at least 1 byte"):
-        inbox.stream.read_into(offset, bytearray())
+        inbox.stream.receive_into(offset, bytearray())
     assert inbox.stream.read(offset, 1) == b"x"
 
 
@@ -249,7 +249,7 @@ def test_a_buffer_that_cannot_be_written_takes_nothing_out_of_the_stream():
     inbox = Inbox()
     inbox.put(data(b"abc"))
     with pytest.raises(CallerError, match="can only be read"):
-        inbox.stream.read_into(inbox.receiver.incoming(), b"12")
+        inbox.stream.receive_into(inbox.receiver.incoming(), b"12")
     assert read(inbox.stream, 9) == b"abc"
 
 
@@ -482,7 +482,7 @@ class StreamAgainstPackets(RuleBasedStateMachine):
         if not into:
             return self.pipe.read(self.incoming, limit)
         buffer = bytearray(limit)
-        return bytes(buffer[: self.pipe.read_into(self.incoming, buffer)])
+        return bytes(buffer[: self.pipe.receive_into(self.incoming, buffer)])
 
     def model_read(self, limit: int) -> bytes:
         found = b""

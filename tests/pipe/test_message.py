@@ -165,7 +165,7 @@ def test_a_raw_message_has_no_header_and_its_length_rounded_up_to_8(length):
     assert near.outgoing.memory.read_at(16, length) == pattern(length)
     assert far.read(far.incoming.incoming()) == padded(pattern(length))
     room = bytearray(b"\xee" * 80)
-    assert far.read_into(far.incoming.incoming(), room) == len(padded(pattern(length)))
+    assert far.receive_into(far.incoming.incoming(), room) == len(padded(pattern(length)))
     assert room == padded(pattern(length)) + b"\xee" * (80 - len(padded(pattern(length))))
 
 
@@ -188,7 +188,7 @@ def test_a_message_goes_to_the_start_of_a_buffer_that_holds_it(length):
     inbox.put(data(pattern(length)))
     for spare in (0, 1, 100):
         buffer = bytearray(b"\xee" * (length + spare))
-        assert inbox.messages.read_into(inbox.receiver.incoming(), buffer) == length
+        assert inbox.messages.receive_into(inbox.receiver.incoming(), buffer) == length
         assert buffer == pattern(length) + b"\xee" * spare
 
 
@@ -203,13 +203,13 @@ def test_a_buffer_too_small_is_told_the_length_and_the_message_stays(raw):
     buffer = bytearray(b"\xee" * (needed - 1))
 
     with pytest.raises(BufferTooSmall) as caught:
-        pipe.read_into(offset, buffer)
+        pipe.receive_into(offset, buffer)
 
     assert caught.value.needed == needed
     assert buffer == b"\xee" * (needed - 1)
     assert offset.next_out == 0
     assert image_of(inbox.memory) == before
-    assert pipe.read_into(offset, bytearray(needed)) == needed
+    assert pipe.receive_into(offset, bytearray(needed)) == needed
 
 
 def test_a_buffer_that_cannot_be_written_is_the_callers_error_and_the_message_stays():
@@ -217,7 +217,7 @@ def test_a_buffer_that_cannot_be_written_is_the_callers_error_and_the_message_st
     inbox.put(data(b"message"))
     offset = inbox.receiver.incoming()
     with pytest.raises(CallerError, match="can only be read"):
-        inbox.messages.read_into(offset, bytes(100))
+        inbox.messages.receive_into(offset, bytes(100))
     assert inbox.messages.read(offset) == b"message"
 
 
@@ -283,9 +283,9 @@ def test_a_message_pipe_stores_no_control_word_and_reading_stores_nothing_at_all
     memory.take()
     incoming = pipe.incoming.incoming()
     pipe.read(incoming)
-    pipe.read_into(incoming, bytearray(1000))
+    pipe.receive_into(incoming, bytearray(1000))
     with pytest.raises(BufferTooSmall):
-        pipe.read_into(incoming, bytearray(10))
+        pipe.receive_into(incoming, bytearray(10))
     pipe.read(incoming)
     with pytest.raises(RingEmpty):
         pipe.read(incoming)

@@ -119,7 +119,7 @@ def test_an_empty_list_of_transfer_pages_is_a_list():
 
 @known_bug("B55")
 def test_a_range_without_bytes_cannot_be_put_into_a_packet():
-    with pytest.raises(CallerError, match="not 0"):
+    with pytest.raises(CallerError, match="has 0 bytes"):
         OutgoingPacket.gpa_direct([PagedRange.empty()])
 
 

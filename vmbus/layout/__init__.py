@@ -19,6 +19,7 @@ from .control_page import (
     PENDING_SEND_SIZE_WORD,
     ControlPage,
     FeatureBits,
+    control_page_of,
 )
 from .packet import (
     DESCRIPTOR_SIZE,
@@ -50,7 +51,9 @@ from .page_ranges import (
     TRANSFER_PAGE_RANGE_SCHEMA,
     GpaRange,
     TransferPageRange,
+    pack_words,
     page_count,
+    unpack_words,
 )
 from .pipe_header import (
     MAXIMUM_PIPE_PACKET_SIZE,
@@ -120,6 +123,9 @@ __all__ = [
     "PipePacketType",
     "TransferPageHeader",
     "TransferPageRange",
+    "control_page_of",
+    "pack_words",
     "page_count",
+    "unpack_words",
     "whole_packet",
 ]

@@ -9,12 +9,14 @@ Control; Microsoft mu_msvm MsvmPkg VmbusPacketFormat.h (asserts the feature word
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import IntFlag
+from struct import Struct as Struct32
 from typing import NamedTuple
 
 from construct import Bytes, Int32ul, Struct
 
-from vmbus.sizes import CONTROL_SIZE
+from vmbus.sizes import CONTROL_SIZE, CONTROL_WORD_COUNT
 
 from .codec import EnumField, FixedCodec
 
@@ -28,6 +30,7 @@ __all__ = [
     "PENDING_SEND_SIZE_WORD",
     "ControlPage",
     "FeatureBits",
+    "control_page_of",
 ]
 
 
@@ -75,6 +78,18 @@ class ControlPage(NamedTuple):
 
 CONTROL_PAGE = FixedCodec(CONTROL_PAGE_SCHEMA, ControlPage)
 assert CONTROL_PAGE.size == CONTROL_SIZE
+
+_WORDS = Struct32(f"<{CONTROL_WORD_COUNT}I")
+
+
+def control_page_of(words: Sequence[int]) -> ControlPage:
+    """The control page whose 32 words were loaded one by one.
+
+    >>> control_page_of([64] + 31 * [0]).in_offset
+    64
+    """
+    return CONTROL_PAGE.unpack(_WORDS.pack(*words))
+
 
 #: Which of a ring memory's control words is which.
 IN_WORD = CONTROL_PAGE.offsets["in_offset"] // 4

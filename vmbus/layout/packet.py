@@ -106,6 +106,21 @@ class PacketDescriptor(NamedTuple):
     flags: int
     transaction_id: int
 
+    @property
+    def data_offset(self) -> int:
+        """Bytes from the packet's start to its payload."""
+        return self.data_offset8 * SLOT
+
+    @property
+    def length(self) -> int:
+        """Bytes of the packet without its footer."""
+        return self.length8 * SLOT
+
+    @property
+    def packet_size(self) -> int:
+        """Bytes of the packet with its footer: what it takes in the ring."""
+        return self.length + FOOTER_SIZE
+
 
 class GpaDirectHeader(NamedTuple):
     """What follows the descriptor of a GPA-direct packet; the ranges follow it."""

@@ -9,6 +9,8 @@ gpa_range and struct vmtransfer_page_range.
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from construct import Array, Int32ul, Int64ul, Struct
@@ -26,7 +28,9 @@ __all__ = [
     "TRANSFER_PAGE_RANGE_SCHEMA",
     "GpaRange",
     "TransferPageRange",
+    "pack_words",
     "page_count",
+    "unpack_words",
 ]
 
 
@@ -74,3 +78,18 @@ GPA_RANGE = FixedCodec(GPA_RANGE_SCHEMA, GpaRange)
 TRANSFER_PAGE_RANGE = FixedCodec(TRANSFER_PAGE_RANGE_SCHEMA, TransferPageRange)
 
 PAGE_NUMBER_SIZE: int = Int64ul.sizeof()
+_WORD: str = Int64ul.fmtstr[1:]
+
+
+def pack_words(words: Sequence[int]) -> bytes:
+    """64-bit words, such as page numbers, as they lie in memory; struct.error for other numbers."""
+    return struct.pack(f"<{len(words)}{_WORD}", *words)
+
+
+def unpack_words(data: bytes) -> tuple[int, ...]:
+    """The whole 64-bit words at the start of `data`.
+
+    >>> unpack_words(pack_words([7, 9]) + b"rest")
+    (7, 9)
+    """
+    return struct.unpack_from(f"<{len(data) // PAGE_NUMBER_SIZE}{_WORD}", data)

@@ -8,7 +8,7 @@ knows what the bytes mean.
 from .barrier import FENCES, NO_FENCES, Fences, fences_for_machine
 from .flat import FlatRingMem
 from .paged import PagedRingMem
-from .ring_memory import Buffer, ControlWords, PagedMemory, RingMem, copy_into, view_bytes
+from .ring_memory import Buffer, ControlWords, PagedMemory, RingMem, control_words, copy_into, view_bytes
 from .shared import SharedMemory
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "PagedRingMem",
     "RingMem",
     "SharedMemory",
+    "control_words",
     "copy_into",
     "fences_for_machine",
     "view_bytes",

@@ -16,13 +16,13 @@ x86-64, i686   Loads stay in order with loads, stores with stores and with earli
                semaphores, SRW locks or mutexes, each taken by a compare-and-exchange.  Every
                call of a BufferedWriter takes and releases a lock of its own in C, so flushing
                one that is empty is the cheapest fence there is: one call, which a signal handler
-               cannot interrupt and a fork cannot copy half done.
+               cannot interrupt and, under the interpreter's own lock, a fork cannot copy half done.
                (Intel SDM volume 3, "Memory Ordering"; CPython Modules/_io/bufferedio.c,
                ENTER_BUFFERED.)
 arm64          Any two accesses may change places and a lock taken and released again orders
                nothing across itself, so all three are a real fence: atomic_thread_fence of
-               libatomic, or of the C library where it has one, or OSMemoryBarrier on macOS.
-               Not yet measured on such a machine.
+               libatomic, or of the C library where it has one, or OSMemoryBarrier on macOS.  None
+               of them is on Windows.  Not yet measured on such a machine.
 any other      Or another interpreter: no means is known.  The caller brings the fences or gets a CallerError.
 
 tools/litmus.py shows on the machine at hand that the reordering happens without `full` and
@@ -54,9 +54,8 @@ class Fences(NamedTuple):
     means: str
 
 
-def nothing() -> None:
-    """The order is kept by the processor already."""
-
+#: For an order that the processor keeps by itself.  Of all calls that do nothing this is the cheapest.
+nothing: Fence = bool
 
 #: Takes and releases the lock of a writer that never has anything to write.
 locked_instruction: Fence = io.BufferedWriter(io.BytesIO()).flush
@@ -64,10 +63,10 @@ locked_instruction: Fence = io.BufferedWriter(io.BytesIO()).flush
 
 def c_library_fence() -> Fence | None:
     """A sequentially consistent fence from a C library, or None where there is none."""
-    import ctypes.util  # slow to import, and x86 never needs it
+    import ctypes  # slow to import, and x86 never needs it
 
     for name, symbol, arguments in (
-        (ctypes.util.find_library("atomic"), "atomic_thread_fence", (5,)),  # 5: memory_order_seq_cst
+        ("libatomic.so.1", "atomic_thread_fence", (5,)),  # 5: memory_order_seq_cst
         (None, "atomic_thread_fence", (5,)),
         (None, "OSMemoryBarrier", ()),
     ):
@@ -107,7 +106,7 @@ def fences_for_machine(machine: str) -> Fences | None:
 
 
 #: Enough for bytes that nobody else can reach: a dump, or a buffer of this process alone, whose
-#: threads are ordered by the interpreter itself.
+#: threads take turns under the interpreter's own lock.
 NO_FENCES = Fences(nothing, nothing, nothing, "nothing: the bytes are not shared between processes")
 
 #: What FlatRingMem and PagedRingMem use; None where no means is known.

@@ -11,6 +11,7 @@ from functools import partial
 from struct import Struct
 from typing import Any
 
+from vmbus.errors import CallerError
 from vmbus.sizes import PAGE_SIZE, check_data_size, check_header_size
 
 from .barrier import Fences
@@ -25,6 +26,8 @@ class FlatRingMem(BufferRingMem):
     `FlatRingMem(size)` is zeroed memory of its own, `size` bytes of data behind a control page,
     in an anonymous shared mapping: a forked child sees the same ring.  `FlatRingMem.over(buffer)`
     uses bytes that are there already; read-only ones can be read and inspected, never written.
+
+    A context manager that lets go of the buffer at the end, as `close` does.
 
     fences   what orders the accesses, where this machine's own are not wanted or not known
 
@@ -55,11 +58,21 @@ class FlatRingMem(BufferRingMem):
         """
         view = view_bytes(buffer, "buffer")
         check_header_size(header_size)
+        if len(view) <= header_size:
+            raise CallerError(
+                f"a buffer of {len(view)} bytes has no room for data behind {header_size} bytes of control page",
+                argument="buffer",
+                value=len(view),
+                limit=header_size + PAGE_SIZE,
+            )
         check_data_size(len(view) - header_size)
         self = cls.__new__(cls)
         self._data = view[header_size:]
         self._prepare([buffer], len(self._data), fences)
         return self
+
+    def _views(self) -> list[memoryview]:
+        return [self._data]
 
     def read_at(self, offset: int, length: int) -> bytes:
         end = offset + length

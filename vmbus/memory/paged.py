@@ -6,7 +6,7 @@ in a row, so that an access that wraps goes on to the next page and nothing else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from io import BytesIO
 from struct import Struct
 from typing import Any
@@ -30,6 +30,8 @@ class PagedRingMem(BufferRingMem):
              or a PagedMemory
     fences   what orders the accesses, where this machine's own are not wanted or not known
 
+    A context manager that lets go of the pages at the end, as `close` does.
+
     All pages must be writable, or none.  Raises CallerError when a page is not 4096 bytes long
     or there are too few.
 
@@ -41,7 +43,7 @@ class PagedRingMem(BufferRingMem):
     b'wrapped'
     """
 
-    def __init__(self, pages: Sequence[Buffer] | PagedMemory, *, fences: Fences | None = None) -> None:
+    def __init__(self, pages: Iterable[Buffer] | PagedMemory, *, fences: Fences | None = None) -> None:
         control, data = pages_of(pages)
         check_data_size(len(data) * PAGE_SIZE)
         views = [check_page(page, number) for number, page in enumerate([control, *data])]
@@ -55,6 +57,9 @@ class PagedRingMem(BufferRingMem):
             )
         self._pages = views[1:] * 2
         self._prepare([control, *data], len(data) * PAGE_SIZE, fences)
+
+    def _views(self) -> list[memoryview]:
+        return self._pages
 
     def read_at(self, offset: int, length: int) -> bytes:
         page, start = offset >> PAGE_SHIFT, offset & IN_PAGE
@@ -117,17 +122,18 @@ class PagedRingMem(BufferRingMem):
         return f"<PagedRingMem: {self._size} bytes of data in {len(self._pages) // 2} pages>"
 
 
-def pages_of(pages: Sequence[Buffer] | PagedMemory) -> tuple[Buffer, list[Buffer]]:
+def pages_of(pages: Iterable[Buffer] | PagedMemory) -> tuple[Buffer, list[Buffer]]:
     """The control page and the data pages of either form."""
-    if isinstance(pages, Sequence):
-        if len(pages) < 2:
+    if isinstance(pages, Iterable):
+        listed = list(pages)
+        if len(listed) < 2:
             raise CallerError(
-                f"a ring has a control page and at least one data page, not {len(pages)} pages",
+                f"a ring has a control page and at least one data page, not {len(listed)} pages",
                 argument="pages",
-                value=len(pages),
+                value=len(listed),
                 limit=2,
             )
-        return pages[0], list(pages[1:])
+        return listed[0], listed[1:]
     return pages.control(), [pages.data(page) for page in range(pages.data_page_count)]
 
 

@@ -15,17 +15,29 @@ import mmap
 import sys
 from collections.abc import Callable
 from struct import Struct
-from typing import Any, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias, TypeVar
 
 from vmbus.errors import BufferTooSmall, CallerError
 from vmbus.sizes import CONTROL_SIZE
 
 from .barrier import Fences, require_fences
 
-__all__ = ["Buffer", "BufferRingMem", "ControlWords", "PagedMemory", "RingMem", "copy_into", "view_bytes"]
+__all__ = [
+    "Buffer",
+    "BufferRingMem",
+    "ControlWords",
+    "PagedMemory",
+    "RingMem",
+    "control_words",
+    "copy_into",
+    "view_bytes",
+]
 
-#: Anything that memoryview() takes; the type of that name came with Python 3.12.
-Buffer: TypeAlias = Any
+#: Anything that memoryview() takes; type checkers can tell from Python 3.12 on.
+if sys.version_info >= (3, 12):
+    from collections.abc import Buffer
+else:
+    Buffer: TypeAlias = Any
 
 
 class ControlWords(Protocol):
@@ -99,8 +111,7 @@ class RingMem(Protocol):
 class PagedMemory(Protocol):
     """Pages that somebody holds in their own way, for PagedRingMem.
 
-    `data` is asked for pages 0 to twice `data_page_count` minus 1; page n and page n +
-    data_page_count are the same one.  Pages are fetched once, when the ring memory is made.
+    Every page is asked for once, when the ring memory is made.
     """
 
     def control(self) -> Buffer:
@@ -145,6 +156,9 @@ def view_bytes(buffer: Buffer, name: str, *, writable: bool = False) -> memoryvi
     return view
 
 
+Memory = TypeVar("Memory", bound="BufferRingMem")
+
+
 class BufferRingMem(RingMem):
     """The control words, the size and the fences of a ring in buffers."""
 
@@ -154,7 +168,7 @@ class BufferRingMem(RingMem):
         writable = not views[0].readonly
         private = not writable or all(isinstance(page, bytearray) for page in pages)
         chosen = require_fences(fences, shared=not private)
-        if writable and not isinstance(pages[0], (bytearray, mmap.mmap)):
+        if writable and not isinstance(pages[0], mmap.mmap):
             check_alignment(views[0])
         self._control = control_words(views[0])
         self._size = size
@@ -173,6 +187,24 @@ class BufferRingMem(RingMem):
     @property
     def size(self) -> int:
         return self._size
+
+    def close(self) -> None:
+        """Let go of the buffers, so that their owner can close them; again is harmless.
+
+        A ring over this memory must not be used any more: it raises ValueError.
+        """
+        for view in (self._control, *self._views()):
+            view.release()
+
+    def _views(self) -> list[memoryview]:
+        """The views of the data area."""
+        raise AssertionError("each kind of memory has its own")
+
+    def __enter__(self: Memory) -> Memory:  # noqa: PYI019 - Self came with Python 3.11
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
 
 
 def control_words(page: memoryview) -> memoryview:

@@ -34,10 +34,8 @@ class SharedMemory:
     readonly   whether this mapping can only be read
 
     >>> from vmbus.memory import FlatRingMem
-    >>> with SharedMemory.create(3 * 4096) as shared:
-    ...     memory = FlatRingMem.over(shared.map())
+    >>> with SharedMemory.create(3 * 4096) as shared, FlatRingMem.over(shared.map()) as memory:
     ...     memory.size
-    ...     del memory                        # or close() says that a view is alive
     8192
     """
 
@@ -80,7 +78,11 @@ class SharedMemory:
                     os.unlink(path)  # or the next attempt would find half a file in its way
                 raise
         except OSError as error:
-            raise device_error(error, f"cannot create {size} bytes of shared memory") from error
+            raise device_error(
+                error, f"cannot create {size} bytes of shared memory{f' at {path}' if path else ''}"
+            ) from error
+        except ValueError as error:  # a zero byte in the name
+            raise argument_error(error, path) from error
 
     @classmethod
     def open(cls, file: str | os.PathLike[str] | int, *, readonly: bool = False) -> SharedMemory:
@@ -105,6 +107,8 @@ class SharedMemory:
                 raise
         except OSError as error:
             raise device_error(error, f"cannot map {file!r}") from error
+        except ValueError as error:  # a zero byte in the name; or the file shrank meanwhile
+            raise argument_error(error, file) from error
 
     def fileno(self) -> int:
         """The descriptor behind the memory, for passing on; CallerError when closed."""
@@ -140,8 +144,8 @@ class SharedMemory:
             self._unmap()
         except BufferError:
             raise CallerError(
-                f"shared memory of {self.size} bytes is still in use: release the views of it, and "
-                "drop the rings over them, before closing it",
+                f"shared memory of {self.size} bytes is still in use: close the ring memories over it, and "
+                "release the views of it, first",
                 argument="views",
                 value="alive",
                 limit="none alive",
@@ -200,6 +204,13 @@ def seal_size(descriptor: int) -> None:
 def device_error(error: OSError, what: str) -> DeviceError:
     """The system's refusal as ours, with its errno and a sentence."""
     return DeviceError(error.errno, f"{what}: {error.strerror or error}")
+
+
+def argument_error(error: ValueError, file: object) -> CallerError:
+    """What a call refused, as our error; ours is kept as it is."""
+    if isinstance(error, CallerError):
+        return error
+    return CallerError(f"{file!r} cannot be mapped: {error}", argument="file", value=file, limit="a file")
 
 
 def closed_error() -> CallerError:

@@ -107,7 +107,7 @@ class BytePipe:
             left -= len(part)
         return b"".join(parts)
 
-    def read_into(self, offset: IncomingOffset, buffer: Buffer) -> int:
+    def receive_into(self, offset: IncomingOffset, buffer: Buffer) -> int:
         """Bytes into `buffer`, as many as fit and are there: how many; 0 at the end of the stream.
 
         Raises as `read`.

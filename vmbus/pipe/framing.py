@@ -100,8 +100,9 @@ def write_packet(ring: OutgoingRing, offset: OutgoingOffset, buffers: Iterable[B
     header = b"" if raw else PIPE_HEADER.pack(PipeHeader(PipePacketType.DATA, length))
     where = ring.write(offset, OutgoingPacket.in_band(len(header) + length))
     writer = where.writer(ring)
-    for part in (header, *views):
-        writer.write(part)
+    writer.write(header)
+    for view in views:
+        writer.write(view)
 
 
 def open_packet(ring: IncomingRing, offset: IncomingOffset) -> RingRange:

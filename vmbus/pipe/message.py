@@ -25,7 +25,8 @@ class MessagePipe:
     raw        no header: a message is a packet's payload, its length rounded up to 8
 
     `read` and `write` move an offset of the ring; the caller commits or reverts it there.  A packet
-    that a call refuses with an error stays unread.
+    that a call refuses with an error stays unread, and the next call looks at it anew: only what is
+    wrong with the ring itself is kept by the ring.
 
     >>> from vmbus.pipe import connected_message_pipes
     >>> near, far = connected_message_pipes()
@@ -61,7 +62,7 @@ class MessagePipe:
         """
         return self._read(offset, RingRangeReader.read)
 
-    def read_into(self, offset: IncomingOffset, buffer: Buffer) -> int:
+    def receive_into(self, offset: IncomingOffset, buffer: Buffer) -> int:
         """The next message into `buffer`: its length.
 
         Raises as `read`, and BufferTooSmall, which names the length.

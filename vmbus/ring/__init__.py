@@ -7,7 +7,7 @@ side must be signaled and neither ever waits.
 from vmbus.layout import TransferPageRange
 from vmbus.memory import Buffer, view_bytes
 
-from .control import inspect_ring, reader_needs_signal, writer_needs_signal
+from .control import inspect_ring, load_control, reader_needs_signal, writer_needs_signal
 from .gparange import (
     AddressRange,
     GpaRange,
@@ -38,6 +38,7 @@ from .parsing import (
     explain_descriptor,
     parse_extension,
     read_packet,
+    smallest_data_offset,
 )
 from .ranges import Ring, RingRange, RingRangeReader, RingRangeWriter
 from .signaling import (
@@ -83,12 +84,14 @@ __all__ = [
     "inspect_ring",
     "is_offset",
     "largest_packet",
+    "load_control",
     "parse_extension",
     "read_packet",
     "reader_is_owed_a_signal",
     "reader_needs_signal",
     "signal_reader_after_write",
     "signal_writer_after_read",
+    "smallest_data_offset",
     "used_bytes",
     "validate_gpa_ranges",
     "view_bytes",

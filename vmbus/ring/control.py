@@ -7,13 +7,31 @@ writer_needs_signal().
 from __future__ import annotations
 
 from vmbus.errors import CallerError
-from vmbus.layout import CONTROL_PAGE, ControlPage
-from vmbus.memory import Buffer, view_bytes
+from vmbus.layout import OUT_WORD, ControlPage, control_page_of
+from vmbus.memory import Buffer, ControlWords, control_words, view_bytes
+from vmbus.sizes import CONTROL_SIZE, CONTROL_WORD_COUNT
 
 from .offsets import free_bytes, is_offset
 from .signaling import reader_is_owed_a_signal, writer_is_owed_a_signal
 
-__all__ = ["inspect_ring", "reader_needs_signal", "writer_needs_signal"]
+__all__ = ["inspect_ring", "load_control", "reader_needs_signal", "writer_needs_signal"]
+
+
+#: All words but out, which is loaded first.
+OTHER_WORDS = [word for word in range(CONTROL_WORD_COUNT) if word != OUT_WORD]
+
+
+def load_control(words: ControlWords) -> ControlPage:
+    """The control words of a memory, each loaded once and whole, also while the ring is in use.
+
+    out is loaded before in: both may move meanwhile, and a stale out with a fresh in shows packets
+    that were read already, where a stale in with a fresh out would show a ring that is nearly full.
+
+    >>> load_control(memoryview(bytes([64]) + bytes(127)).cast("I")).in_offset
+    64
+    """
+    loaded = {word: words[word] for word in (OUT_WORD, *OTHER_WORDS)}
+    return control_page_of([loaded[word] for word in range(CONTROL_WORD_COUNT)])
 
 
 def inspect_ring(control_page: Buffer) -> ControlPage:
@@ -25,14 +43,14 @@ def inspect_ring(control_page: Buffer) -> ControlPage:
     64
     """
     page = view_bytes(control_page, "control_page")
-    if len(page) < CONTROL_PAGE.size:
+    if len(page) < CONTROL_SIZE:
         raise CallerError(
-            f"a control page has at least {CONTROL_PAGE.size} bytes, not {len(page)}",
+            f"a control page has at least {CONTROL_SIZE} bytes, not {len(page)}",
             argument="control_page",
             value=len(page),
-            limit=CONTROL_PAGE.size,
+            limit=CONTROL_SIZE,
         )
-    return CONTROL_PAGE.unpack(page)
+    return load_control(control_words(page))
 
 
 def reader_needs_signal(control_page: Buffer) -> bool:

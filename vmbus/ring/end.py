@@ -2,13 +2,19 @@
 
 An end keeps its own index privately.  It reads that word of shared memory once, when it is made
 or reset, and never again: the other side could have changed it.
+
+A commit moves the private index first and the shared word second.  An interrupt between the two
+(Ctrl-C, a signal handler that raises) then leaves a packet that the next commit publishes; the
+other way round the next packet would overwrite one that is published already.
 """
 
 from __future__ import annotations
 
+from copy import copy
 from typing import NoReturn
 
 from vmbus.errors import CallerError, PeerError, VmbusError
+from vmbus.layout import IN_WORD
 from vmbus.memory import RingMem
 from vmbus.sizes import SLOT, check_data_size
 
@@ -30,6 +36,13 @@ class RingEnd:
     """
 
     def __init__(self, memory: RingMem, own_word: int, peer_word: int, gap: int) -> None:
+        if not hasattr(memory, "control"):
+            raise CallerError(
+                f"a ring needs a RingMem, not {type(memory).__name__}; FlatRingMem.over(buffer) makes one",
+                argument="memory",
+                value=type(memory).__name__,
+                limit="RingMem",
+            )
         self.memory = memory
         self._size = check_data_size(memory.size)
         self._control = memory.control
@@ -40,6 +53,7 @@ class RingEnd:
         self._peer_word = peer_word
         self._gap = gap
         self._own_index = 0
+        self._published = 0  # the own index that the last signal was decided for
         self._peer_index = 0
         self._commits = 0
         self._fault: PeerError | None = None
@@ -68,7 +82,7 @@ class RingEnd:
         self._commits += 1
         own = self._control[self._own_word]
         if is_offset(self._size, own):
-            self._own_index = own
+            self._own_index = self._published = own
             self._peer_index = advance(self._size, own, self._gap)
         else:
             self._remember(self._index_error(self._own_word, own))
@@ -83,7 +97,7 @@ class RingEnd:
         return index
 
     def _index_error(self, word: int, value: int) -> PeerError:
-        name = ("in", "out")[word]
+        name = "in" if word == IN_WORD else "out"
         return PeerError(
             f"{name} is {value:#06x}: in a ring of {self._size} bytes it is a multiple of {SLOT} up to "
             f"{self._size - SLOT:#06x}",
@@ -92,29 +106,31 @@ class RingEnd:
             allowed=self._size - SLOT,
         )
 
-    def _remember(self, error: PeerError) -> PeerError:
+    def _remember(self, error: PeerError) -> None:
         """Let every later call raise `error`, or the earlier one that it raises already.
 
-        Memory that cannot be written goes on refusing commits.
+        A copy is kept: the error itself holds on to the frames that it went through.  Memory that
+        cannot be written goes on refusing commits.
         """
         if self._fault is None:
-            self._fault = error
+            self._fault = copy(error)
             if not self._control.readonly:
-                self._refusal = error
-        return self._fault
+                self._refusal = self._fault
 
     def _fail(self, error: PeerError) -> NoReturn:
-        raise self._remember(error)
+        self._remember(error)
+        self._check_fault()
+        raise AssertionError("a fault that was just remembered stops every call")
 
     def _refuse(self) -> NoReturn:
-        """Raise what stops this end, without the traces of earlier calls."""
+        """Raise what stops this end."""
         assert self._refusal is not None
-        raise self._refusal.with_traceback(None)
+        raise copy(self._refusal) from None
 
     def _check_fault(self) -> None:
         """Raise again what the other side did wrong."""
         if self._fault is not None:
-            raise self._fault.with_traceback(None)
+            raise copy(self._fault) from None
 
     def _check_current(self, ring: RingEnd, commits: int) -> None:
         """Raise CallerError for an offset of another ring, or from before another commit."""
@@ -127,6 +143,6 @@ class RingEnd:
         raise CallerError(f"this offset {what}: make a new one", argument="offset", value=what, limit=limit)
 
     def __repr__(self) -> str:
-        control = self._control
-        state = f"in {control[0]:#06x}, out {control[1]:#06x}, {self._size} bytes"
-        return f"<{type(self).__name__}: {state}{', stopped' if self._fault else ''}>"
+        own = "in" if self._own_word == IN_WORD else "out"
+        stopped = ", stopped" if self._fault else ""
+        return f"<{type(self).__name__}: {own} {self._own_index:#06x}, {self._size} bytes{stopped}>"

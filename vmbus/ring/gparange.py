@@ -11,11 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, MutableSequence, Sequence
 from enum import Enum
-from struct import Struct
 from typing import NamedTuple
 
 from vmbus.errors import CallerError, PeerError
-from vmbus.layout import GPA_RANGE, PAGE_NUMBER_SIZE, GpaRange, page_count
+from vmbus.layout import GPA_RANGE, GpaRange, pack_words, page_count, unpack_words
 from vmbus.sizes import PAGE_SIZE
 
 __all__ = [
@@ -27,7 +26,8 @@ __all__ = [
     "validate_gpa_ranges",
 ]
 
-LARGEST_WORD = 0xFFFF_FFFF
+#: Offset and count of a range, rounded up to whole pages, must fit 32 bits.
+LARGEST_RANGE = 0xFFFF_FFFF - (PAGE_SIZE - 1)
 LARGEST_PAGE_NUMBER = 0xFFFF_FFFF_FFFF_FFFF
 
 
@@ -189,8 +189,7 @@ class MultiPagedRangeBuf:
     @classmethod
     def from_bytes(cls, count: int, data: bytes) -> MultiPagedRangeBuf:
         """As from_range_buffer, from the bytes as they lie in memory."""
-        whole = len(data) // PAGE_NUMBER_SIZE
-        return cls.from_range_buffer(count, Struct(f"<{whole}Q").unpack_from(data))
+        return cls.from_range_buffer(count, unpack_words(data))
 
     def __iter__(self) -> Iterator[PagedRange]:
         return iter(self._ranges)
@@ -220,15 +219,14 @@ class MultiPagedRangeBuf:
         """All ranges as 64-bit words."""
         words: list[int] = []
         for one in self._ranges:
-            words.append(len(one) | one.offset << 32)
+            words.extend(unpack_words(GPA_RANGE.pack(GpaRange(len(one), one.offset))))
             words.extend(one.gpns)
         return words
 
     def to_bytes(self) -> bytes:
         """All ranges as they lie in memory."""
         return b"".join(
-            GPA_RANGE.pack(GpaRange(len(one), one.offset)) + Struct(f"<{len(one.gpns)}Q").pack(*one.gpns)
-            for one in self._ranges
+            GPA_RANGE.pack(GpaRange(len(one), one.offset)) + pack_words(one.gpns) for one in self._ranges
         )
 
     def clear(self) -> None:
@@ -236,13 +234,12 @@ class MultiPagedRangeBuf:
         self._ranges = []
 
     def push_range(self, one: PagedRange) -> None:
-        """Add a range at the end; CallerError when it is empty or longer than 32 bits say."""
-        if not 0 < len(one) <= LARGEST_WORD - PAGE_SIZE:
+        """Add a range at the end; CallerError when a reader would refuse it."""
+        fault = range_fault(one.offset, len(one))
+        if fault is not None:
+            what, found, allowed = explain_range(fault, one.offset, len(one))
             raise CallerError(
-                f"a range has between 1 and {LARGEST_WORD - PAGE_SIZE} bytes, not {len(one)}",
-                argument="range",
-                value=len(one),
-                limit=LARGEST_WORD - PAGE_SIZE,
+                f"no reader takes a range that {what}", argument="range", value=found, limit=allowed
             )
         self._ranges.append(one)
 
@@ -288,26 +285,47 @@ def parse_ranges(count: int, words: Sequence[int]) -> tuple[list[PagedRange], in
     return ranges, position
 
 
+def range_fault(byte_offset: int, byte_count: int) -> GpaRangeFault | None:
+    """What is wrong with the head of a range, whatever its pages are, or None.
+
+    >>> range_fault(0, 4096) is None, range_fault(4096, 1)
+    (True, <GpaRangeFault.OFFSET_TOO_LARGE: 'gpa-range-offset'>)
+    """
+    if byte_count == 0:
+        return GpaRangeFault.EMPTY_BYTE_COUNT
+    if byte_offset >= PAGE_SIZE:
+        return GpaRangeFault.OFFSET_TOO_LARGE
+    if byte_offset + byte_count > LARGEST_RANGE:
+        return GpaRangeFault.OVERFLOW
+    return None
+
+
 def parse_range(number: int, words: Sequence[int], position: int) -> PagedRange:
     """The range whose head is word `position`; `number` names it in errors."""
     left = len(words) - position
     if left < 1:
         raise range_error(GpaRangeFault.EMPTY_RANGE, number, "is missing", 0, "a range head")
-    byte_count = words[position] & LARGEST_WORD
-    byte_offset = words[position] >> 32
-    if byte_count == 0:
-        raise range_error(GpaRangeFault.EMPTY_BYTE_COUNT, number, "has 0 bytes", 0, "at least 1")
-    if byte_offset >= PAGE_SIZE:
-        what = f"starts {byte_offset} bytes into its first page of {PAGE_SIZE}"
-        raise range_error(GpaRangeFault.OFFSET_TOO_LARGE, number, what, byte_offset, PAGE_SIZE - 1)
-    if byte_offset + byte_count > LARGEST_WORD - (PAGE_SIZE - 1):
-        what = f"has {byte_count} bytes from offset {byte_offset}, and their sum does not fit 32 bits"
-        raise range_error(GpaRangeFault.OVERFLOW, number, what, byte_count, LARGEST_WORD)
+    byte_count, byte_offset = GPA_RANGE.unpack(pack_words(words[position : position + 1]))
+    fault = range_fault(byte_offset, byte_count)
+    if fault is not None:
+        what, found, allowed = explain_range(fault, byte_offset, byte_count)
+        raise range_error(fault, number, what, found, allowed)
     pages = page_count(byte_offset, byte_count)
     if left - 1 < pages:
         what = f"has {byte_count} bytes from offset {byte_offset}, which need {pages} pages; {left - 1} are there"
         raise range_error(GpaRangeFault.RANGE_TOO_SMALL, number, what, left - 1, pages)
     return PagedRange(byte_offset, byte_count, words[position + 1 : position + 1 + pages])
+
+
+def explain_range(fault: GpaRangeFault, byte_offset: int, byte_count: int) -> tuple[str, int, object]:
+    """The words for a fault of a range's head, the value found, and what was allowed."""
+    if fault is GpaRangeFault.EMPTY_BYTE_COUNT:
+        return "has 0 bytes", 0, "at least 1"
+    if fault is GpaRangeFault.OFFSET_TOO_LARGE:
+        what = f"starts {byte_offset} bytes into its first page of {PAGE_SIZE}"
+        return what, byte_offset, PAGE_SIZE - 1
+    what = f"has {byte_count} bytes from offset {byte_offset}, and their sum does not fit 32 bits"
+    return what, byte_count, LARGEST_RANGE
 
 
 def range_error(fault: GpaRangeFault, number: int, what: str, found: object, allowed: object) -> PeerError:

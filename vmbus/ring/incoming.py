@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmbus.errors import PeerError, RingEmpty
+from vmbus.errors import CallerError, PeerError, RingEmpty
 from vmbus.layout import (
     DESCRIPTOR_SIZE,
     FEATURE_BITS_WORD,
@@ -29,6 +29,7 @@ from vmbus.layout import (
     PacketType,
 )
 from vmbus.memory import Buffer, RingMem, copy_into
+from vmbus.sizes import SLOT
 
 from .end import RingEnd
 from .offsets import advance, free_bytes, is_offset, used_bytes
@@ -44,8 +45,9 @@ PLAIN_TYPES = {
     int(PacketType.COMPLETION): IncomingPacketType.COMPLETION,
 }
 
-#: How much receive_many copies at once.
+#: How much receive_many copies at once, and how much for each packet of a limit.
 STRETCH = 65536
+SHORT_STRETCH = 512
 
 #: new_tuple(Packet, (...)) is Packet(...) at half its cost.
 new_tuple: Any = tuple.__new__
@@ -102,7 +104,8 @@ class IncomingRing(RingEnd):
         super().__init__(memory, own_word=OUT_WORD, peer_word=IN_WORD, gap=0)
         self._read_at = memory.read_at
         self._unpack_descriptor = memory.unpacker(PACKET_DESCRIPTOR.struct)
-        if not self._control.readonly:
+        self._masked = not self._control.readonly
+        if self._masked:
             self._control[INTERRUPT_MASK_WORD] = 1
 
     # -- one round of reading, in steps ------------------------------------------------------
@@ -140,10 +143,10 @@ class IncomingRing(RingEnd):
         raises.  Raises CallerError when the memory is read-only.
         """
         self._check_current(offset._ring, offset._commits)
-        if offset.next_out == self._own_index:
-            return False
         if self._refusal is not None and self._refusal is not self._fault:
             self._refuse()
+        if offset.next_out == self._published:
+            return False
         signal = self._commit(offset.next_out)
         offset._start = offset.next_out
         offset._commits = self._commits
@@ -166,7 +169,7 @@ class IncomingRing(RingEnd):
             self._acquire()
             if published == out:
                 raise self._empty()
-            if published >= size or published & 7:  # is_offset()
+            if published >= size or published % SLOT:  # is_offset()
                 self._fail(self._index_error(IN_WORD, published))
             self._peer_index = published
         available = published - out  # used_bytes()
@@ -178,13 +181,16 @@ class IncomingRing(RingEnd):
             descriptor = PACKET_DESCRIPTOR.unpack(self._read_at(out, DESCRIPTOR_SIZE))
         kind, data_offset8, length8, flags, transaction_id = descriptor
         plain_type = PLAIN_TYPES.get(kind)
-        taken = length8 * 8 + FOOTER_SIZE
+        taken = length8 * SLOT + FOOTER_SIZE
         # descriptor_fault(), for the types without ranges
-        if plain_type is None or not 2 == data_offset8 <= length8 or taken > available or flags > KNOWN_FLAGS:
+        if (
+            plain_type is None
+            or not PLAIN_DATA_OFFSET8 == data_offset8 <= length8
+            or taken > available
+            or flags > KNOWN_FLAGS
+        ):
             try:
-                packet = self._copy(
-                    parse_packet(self.memory, out, available, PacketDescriptor(*descriptor))[0]
-                )
+                packet, taken = self._parse_odd(out, available, PacketDescriptor(*descriptor))
             except PeerError as error:
                 self._fail(error)
         else:
@@ -201,19 +207,27 @@ class IncomingRing(RingEnd):
         """
         if self._refusal is not None:
             self._refuse()
+        if limit is not None and limit < 0:
+            raise CallerError(
+                f"a limit of {limit} packets: 0 is the least", argument="limit", value=limit, limit=0
+            )
         packets: list[Packet] = []
         out = self._own_index
+        # Loaded although some may be known already: all that are published by now are wanted.
         available = used_bytes(self._size, self._load_peer_index(), out)
         broken = None
         while available and (limit is None or len(packets) < limit):
-            taken = self._take_run(out, available, packets, limit)
-            if taken == 0:
-                try:
-                    packet, taken = read_packet(self.memory, out, available)
-                except PeerError as error:
-                    broken = error
-                    break
-                packets.append(self._copy(packet))
+            taken, odd = self._take_run(out, available, packets, limit)
+            out = advance(self._size, out, taken)
+            available -= taken
+            if taken and odd is None:
+                continue
+            try:
+                packet, taken = self._parse_odd(out, available, odd)
+            except PeerError as error:
+                broken = error
+                break
+            packets.append(packet)
             out = advance(self._size, out, taken)
             available -= taken
         if broken is not None:
@@ -249,13 +263,24 @@ class IncomingRing(RingEnd):
         """
         if self._refusal is not None:
             self._refuse()
-        self._control[INTERRUPT_MASK_WORD] = 1 if masked else 0
+        self._masked = bool(masked)
+        self._control[INTERRUPT_MASK_WORD] = int(self._masked)
         if not masked:
             self._fence()
 
     def verify_interrupts_unmasked(self) -> None:
-        """Raise PeerError when somebody else has masked the interrupts that this end unmasked."""
+        """Raise PeerError when somebody else has masked the interrupts that this end unmasked.
+
+        Raises CallerError when this end masked them itself.
+        """
         self._check_fault()
+        if self._masked:
+            raise CallerError(
+                "this end masks interrupts itself: set_interrupt_mask(False) comes first",
+                argument="interrupt_mask",
+                value=1,
+                limit=0,
+            )
         mask = self._control[INTERRUPT_MASK_WORD]
         if mask:
             error = PeerError(
@@ -271,37 +296,50 @@ class IncomingRing(RingEnd):
     def _empty(self) -> RingEmpty:
         return RingEmpty(f"no packet waits in this ring of {self._size} bytes (in = out)")
 
-    def _take_run(self, out: int, available: int, packets: list[Packet], limit: int | None) -> int:
-        """Append the plain packets from `out` on, up to `limit` in all; the bytes they took.
+    def _take_run(
+        self, out: int, available: int, packets: list[Packet], limit: int | None
+    ) -> tuple[int, PacketDescriptor | None]:
+        """Append the plain packets from `out` on, up to `limit` in all.
 
-        Copies a stretch of the ring once and works on the copy, in which nothing wraps.  Stops
-        before a packet that is not plain, is broken, or does not lie whole in the stretch.
+        Copies a stretch of the ring once and works on the copy, in which nothing wraps.  Returns the
+        bytes taken, and the descriptor of the packet it stopped at: one that is not plain, is broken
+        or does not lie whole in the stretch; None where the stretch or the limit ended the run.
         """
-        stretch = self._read_at(out, min(available, STRETCH))
+        room = limit if limit is None else limit - len(packets)
+        longest = STRETCH if room is None else min(STRETCH, room * SHORT_STRETCH)
+        stretch = self._read_at(out, min(available, longest))
         end = len(stretch)
         unpack_descriptor = PACKET_DESCRIPTOR.struct.unpack_from
         plain_types = PLAIN_TYPES.get
         append = packets.append
-        most = end // SMALLEST_PACKET if limit is None else limit - len(packets)
         at = 0
-        for _ in range(most):
+        for _ in range(end // SMALLEST_PACKET if room is None else room):
             if at + SMALLEST_PACKET > end:
                 break
-            kind, data_offset8, length8, flags, transaction_id = unpack_descriptor(stretch, at)
+            descriptor = unpack_descriptor(stretch, at)
+            kind, data_offset8, length8, flags, transaction_id = descriptor
             plain_type = plain_types(kind)
-            following = at + length8 * 8 + FOOTER_SIZE
+            following = at + length8 * SLOT + FOOTER_SIZE
             # descriptor_fault(), for the types without ranges
             if (
                 plain_type is None
-                or not 2 == data_offset8 <= length8
+                or not PLAIN_DATA_OFFSET8 == data_offset8 <= length8
                 or following > end
                 or flags > KNOWN_FLAGS
             ):
-                break
+                return at, PacketDescriptor(*descriptor)
             payload = stretch[at + DESCRIPTOR_SIZE : following - FOOTER_SIZE]
             append(new_tuple(Packet, (plain_type, transaction_id, payload, (), flags, None)))
             at = following
-        return at
+        return at, None
+
+    def _parse_odd(self, out: int, available: int, descriptor: PacketDescriptor | None) -> tuple[Packet, int]:
+        """A packet off the quick way, copied, and the bytes it takes; PeerError when it is broken."""
+        if descriptor is None:
+            packet, taken = read_packet(self.memory, out, available)
+        else:
+            packet, taken = parse_packet(self.memory, out, available, descriptor)
+        return self._copy(packet), taken
 
     def _copy(self, packet: IncomingPacket) -> Packet:
         """The packet with its payload copied out of the ring."""
@@ -316,26 +354,26 @@ class IncomingRing(RingEnd):
 
     def _commit(self, end: int) -> bool:
         """Publish `end` as the new out; True when the sender must be signaled."""
-        before = self._own_index
         control = self._control
-        self._release()
-        control[OUT_WORD] = end
         self._own_index = end
         self._commits += 1
+        self._release()
+        control[OUT_WORD] = end
         self._fence()
         pending = control[PENDING_SEND_SIZE_WORD]
-        if pending == 0:
-            return False
+        signal = pending != 0 and self._ends_a_wait(pending, end)
+        self._published = end
+        return signal
+
+    def _ends_a_wait(self, pending: int, end: int) -> bool:
+        """True when the space just freed is what the sender waits for."""
         self._acquire()
-        in_offset = control[IN_WORD]
+        in_offset = self._control[IN_WORD]
         if not is_offset(self._size, in_offset):
             self._remember(self._index_error(IN_WORD, in_offset))
             return False
         return signal_writer_after_read(
             pending_send_size=pending,
-            free_before=free_bytes(self._size, in_offset, before),
+            free_before=free_bytes(self._size, in_offset, self._published),
             free_after=free_bytes(self._size, in_offset, end),
         )
-
-
-assert PLAIN_DATA_OFFSET8 == 2

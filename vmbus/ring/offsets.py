@@ -24,7 +24,7 @@ def is_offset(size: int, value: int) -> bool:
     >>> is_offset(4096, 4088), is_offset(4096, 4096), is_offset(4096, 4)
     (True, False, False)
     """
-    return value < size and value % SLOT == 0
+    return 0 <= value < size and value % SLOT == 0
 
 
 def used_bytes(size: int, in_offset: int, out_offset: int) -> int:

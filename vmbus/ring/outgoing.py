@@ -38,17 +38,19 @@ from vmbus.memory import Buffer, RingMem, view_bytes
 from vmbus.sizes import SLOT, round_up_to_slot
 
 from .end import RingEnd
-from .offsets import advance, free_bytes, largest_packet
+from .offsets import advance, free_bytes, is_offset, largest_packet
 from .packets import OutgoingPacket, PacketSize
 from .ranges import RingRange
+from .signaling import signal_reader_after_write
 
 __all__ = ["OutgoingOffset", "OutgoingRing"]
 
 IN_BAND = int(PacketType.IN_BAND)
 COMPLETION_REQUESTED = int(PacketFlags.COMPLETION_REQUESTED)
 
-#: What is added to a payload's length before rounding down to whole slots.
+#: What is added to a payload's length before rounding down to whole slots, and the mask that rounds.
 LARGEST_OVERHEAD = SMALLEST_PACKET + SLOT - 1
+WHOLE_SLOTS = ~(SLOT - 1)
 
 #: So many sizes of packet get a function of their own that packs them in one call.
 PREPARED_SIZES = 512
@@ -163,7 +165,7 @@ class OutgoingRing(RingEnd):
         Where out is found out of range, the answer is False and the next call raises.
         """
         self._check_current(offset._ring, offset._commits)
-        if offset.next_in == self._own_index:
+        if offset.next_in == self._published:
             return False
         signal = self._commit(offset.next_in)
         offset._start = offset.next_in
@@ -186,7 +188,7 @@ class OutgoingRing(RingEnd):
         flags = COMPLETION_REQUESTED if completion_requested else 0
         size = self._size
         start = self._own_index
-        total = (len(payload) + LARGEST_OVERHEAD) & ~7  # PacketSize.in_band()
+        total = (len(payload) + LARGEST_OVERHEAD) & WHOLE_SLOTS  # PacketSize.in_band()
         used = start - self._peer_index  # used_bytes()
         if used < 0:
             used += size
@@ -197,7 +199,7 @@ class OutgoingRing(RingEnd):
         if pack is None or end > size:
             end = self._put_any(start, total, payload, flags, transaction_id)
         else:
-            length8 = (total - FOOTER_SIZE) >> 3
+            length8 = (total - FOOTER_SIZE) // SLOT
             try:
                 pack(start, IN_BAND, PLAIN_DATA_OFFSET8, length8, flags, transaction_id, payload, 0, start)
             except struct.error:
@@ -206,10 +208,36 @@ class OutgoingRing(RingEnd):
                 end = 0
         return self._commit(end)
 
+    def send_packet(self, packet: OutgoingPacket, payload: Buffer) -> bool:
+        """Send one packet of any type; True when the receiver must be signaled.
+
+        payload   exactly the bytes that the packet announces
+
+        Raises as `write`, and CallerError when the payload has another size.
+
+        >>> from vmbus.ring import connected_rings
+        >>> sender, receiver = connected_rings()
+        >>> sender.send_packet(OutgoingPacket.completion(4, transaction_id=7), b"done")
+        True
+        """
+        data = view_bytes(payload, "payload")
+        if len(data) != packet.size:
+            raise CallerError(
+                f"the packet announces {packet.size} bytes of payload, and {len(data)} were given",
+                argument="payload",
+                value=len(data),
+                limit=packet.size,
+            )
+        offset = self.outgoing()
+        self.write(offset, packet).writer(self).write(data)
+        return self.commit_write(offset)
+
     def send_many(self, payloads: Iterable[Buffer]) -> tuple[int, bool]:
         """Send in-band packets, as many from the first on as fit, in one commit.
 
-        Returns how many that were, and whether the receiver must be signaled.  Raises CallerError,
+        payloads   all of them are taken from the iterable, also those that do not fit now
+
+        Returns how many were sent, and whether the receiver must be signaled.  Raises CallerError,
         before anything is written, when one of them could never fit.
         """
         if self._refusal is not None:
@@ -227,8 +255,8 @@ class OutgoingRing(RingEnd):
         for payload in copies:
             if len(payload) != length:  # the sizes in a batch mostly repeat
                 length = len(payload)
-                total = (length + LARGEST_OVERHEAD) & ~7  # PacketSize.in_band()
-                length8 = (total - FOOTER_SIZE) >> 3
+                total = (length + LARGEST_OVERHEAD) & WHOLE_SLOTS  # PacketSize.in_band()
+                length8 = (total - FOOTER_SIZE) // SLOT
                 pack = packer_for(total)
             if total > free:
                 free = self._room(position, total)
@@ -297,23 +325,24 @@ class OutgoingRing(RingEnd):
 
     def _commit(self, end: int) -> bool:
         """Publish `end` as the new in; True when the receiver must be signaled."""
-        before = self._own_index
         control = self._control
-        self._release()
-        control[IN_WORD] = end
         self._own_index = end
         self._commits += 1
+        self._release()
+        control[IN_WORD] = end
         self._fence()
-        # signal_reader_after_write(), the second word loaded only when the first leaves it open
-        if control[INTERRUPT_MASK_WORD]:
-            return False
-        self._acquire()
-        out_offset = control[OUT_WORD]
-        if out_offset == before:
-            return True
-        if out_offset >= self._size or out_offset & 7:  # is_offset()
-            self._remember(self._index_error(OUT_WORD, out_offset))
-        return False
+        mask = control[INTERRUPT_MASK_WORD]
+        signal = False
+        if mask == 0:  # else out makes no difference
+            self._acquire()
+            out_offset = control[OUT_WORD]
+            signal = signal_reader_after_write(
+                interrupt_mask=mask, out_offset=out_offset, in_before=self._published
+            )
+            if not (signal or is_offset(self._size, out_offset)):
+                self._remember(self._index_error(OUT_WORD, out_offset))
+        self._published = end
+        return signal
 
     def _full(self, position: int, needed: int) -> NoReturn:
         if needed > self._largest:

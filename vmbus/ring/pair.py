@@ -5,6 +5,7 @@ from __future__ import annotations
 from vmbus.errors import CallerError
 from vmbus.layout import IN_WORD, OUT_WORD
 from vmbus.memory import FlatRingMem, RingMem
+from vmbus.sizes import SLOT
 
 from .incoming import IncomingRing
 from .offsets import is_offset
@@ -30,12 +31,19 @@ def connected_rings(
     """
     if memory is None:
         memory = FlatRingMem(size)
-    if start < 0 or not is_offset(memory.size, start):
+    if not is_offset(memory.size, start):
         raise CallerError(
             f"a packet starts at a multiple of 8 below {memory.size}, not at {start}",
             argument="start",
             value=start,
-            limit=memory.size - 8,
+            limit=memory.size - SLOT,
+        )
+    if memory.control.readonly:
+        raise CallerError(
+            "this memory is read-only, and a ring is written before it is read",
+            argument="memory",
+            value="read-only",
+            limit="writable",
         )
     memory.control[IN_WORD] = memory.control[OUT_WORD] = start
     sender, receiver = OutgoingRing(memory), IncomingRing(memory)

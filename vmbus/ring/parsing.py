@@ -43,6 +43,7 @@ __all__ = [
     "parse_extension",
     "parse_packet",
     "read_packet",
+    "smallest_data_offset",
 ]
 
 
@@ -78,6 +79,11 @@ EXTENSION_HEADER_SIZE = {
 }
 
 
+def smallest_data_offset(packet_type: int) -> int:
+    """Bytes before the payload that a packet of this type has at least."""
+    return DESCRIPTOR_SIZE + EXTENSION_HEADER_SIZE.get(packet_type, 0)
+
+
 def descriptor_fault(descriptor: PacketDescriptor, available: int) -> RingFault | None:
     """What is wrong with a descriptor, or None: the one rule of packet validity.
 
@@ -90,8 +96,8 @@ def descriptor_fault(descriptor: PacketDescriptor, available: int) -> RingFault 
     """
     if available < SMALLEST_PACKET:
         return RingFault.INVALID_DATA_AVAILABLE
-    smallest = DESCRIPTOR_SIZE + EXTENSION_HEADER_SIZE.get(descriptor.type, 0)
-    length = descriptor.length8 * SLOT
+    smallest = smallest_data_offset(descriptor.type)
+    length = descriptor.length8 * SLOT  # not .length: walks call this for every packet of a dump
     if not smallest <= descriptor.data_offset8 * SLOT <= length <= available:
         return RingFault.INVALID_DESCRIPTOR_LENGTHS
     if length + FOOTER_SIZE > available:
@@ -105,9 +111,8 @@ def descriptor_fault(descriptor: PacketDescriptor, available: int) -> RingFault 
 
 def explain_descriptor(fault: RingFault, descriptor: PacketDescriptor, available: int) -> PeerError:
     """The error for a fault of a descriptor; the message still lacks the place."""
-    smallest = DESCRIPTOR_SIZE + EXTENSION_HEADER_SIZE.get(descriptor.type, 0)
-    length = descriptor.length8 * SLOT
-    data_offset = descriptor.data_offset8 * SLOT
+    smallest = smallest_data_offset(descriptor.type)
+    length, data_offset = descriptor.length, descriptor.data_offset
     if fault is RingFault.INVALID_DESCRIPTOR_FLAGS:
         message = f"has the flags {descriptor.flags:#x}, and only {KNOWN_FLAGS:#x} is known"
         return PeerError(message, kind=fault, found=descriptor.flags, allowed=KNOWN_FLAGS)
@@ -124,10 +129,9 @@ def explain_descriptor(fault: RingFault, descriptor: PacketDescriptor, available
     if data_offset > length:
         message = f"has its payload {data_offset} bytes from its start and is only {length} bytes long"
         return PeerError(message, kind=fault, found=data_offset, allowed=length)
-    message = (
-        f"is {length + FOOTER_SIZE} bytes long with its footer, but the sender has published {available}"
-    )
-    return PeerError(message, kind=fault, found=length + FOOTER_SIZE, allowed=available)
+    size = descriptor.packet_size
+    message = f"is {size} bytes long with its footer, but the sender has published {available}"
+    return PeerError(message, kind=fault, found=size, allowed=available)
 
 
 def at_place(error: PeerError, offset: int, available: int, size: int) -> PeerError:
@@ -191,7 +195,7 @@ def parse_packet(
         fault = descriptor_fault(descriptor, available)
         if fault is not None:
             raise explain_descriptor(fault, descriptor, available)
-        data_offset = descriptor.data_offset8 * SLOT
+        data_offset = descriptor.data_offset
         extension = RingRange(offset + DESCRIPTOR_SIZE, data_offset - DESCRIPTOR_SIZE)
         ranges: Ranges = ()
         set_id = None
@@ -199,19 +203,18 @@ def parse_packet(
             ranges, set_id = parse_extension(descriptor, memory.read_at(extension.offset, extension.size))
     except PeerError as error:
         raise at_place(error, offset, available, memory.size) from None
-    length = descriptor.length8 * SLOT
     kind = KNOWN_TYPES[descriptor.type]
     is_transaction = descriptor.flags & KNOWN_FLAGS or kind is IncomingPacketType.COMPLETION
     packet = IncomingPacket(
         type=kind,
         transaction_id=descriptor.transaction_id if is_transaction else None,
-        payload=RingRange(offset + data_offset, length - data_offset),
+        payload=RingRange(offset + data_offset, descriptor.length - data_offset),
         ranges=ranges,
         transfer_page_set_id=set_id,
         extension=extension,
         descriptor=descriptor,
     )
-    return packet, length + FOOTER_SIZE
+    return packet, descriptor.packet_size
 
 
 def read_packet(memory: RingMem, offset: int, available: int) -> tuple[IncomingPacket, int]:

@@ -9,11 +9,11 @@ Sources: OpenVMM vmbus_ring/src/lib.rs, RingRange, RingRangeReader and RingRange
 from __future__ import annotations
 
 from collections.abc import Sequence
-from struct import Struct
 from struct import error as StructError
 from typing import Protocol
 
 from vmbus.errors import CallerError
+from vmbus.layout import pack_words
 from vmbus.memory import Buffer, RingMem, copy_into, view_bytes
 from vmbus.sizes import SLOT
 
@@ -72,7 +72,7 @@ class RingRange:
                 limit=self.size,
             )
         try:
-            data = Struct(f"<{len(words)}Q").pack(*words)
+            data = pack_words(words)
         except StructError as error:
             raise CallerError(
                 f"a word is a number from 0 to 2**64 - 1: {error}", argument="words", limit=2**64 - 1
