@@ -50,27 +50,32 @@ REFUSED = [
     ("inspect FILE --offset", "argument --offset: expected one argument"),
     ("inspect FILE --type", "argument --type: expected one argument"),
     ("inspect FILE --offset ten", "argument --offset: 'ten' is no number: write 4096, 0x1000"),
-    ("inspect FILE --offset -8", "argument --offset: '-8' is no number"),
-    ("inspect FILE --offset=-8", "argument --offset: '-8' is no number"),
+    ("inspect FILE --offset -8", "argument --offset: '-8' is negative"),
+    ("inspect FILE --offset=-8", "argument --offset: '-8' is negative"),
     ("inspect FILE --address 0xg", "argument --address: '0xg' is no number"),
     ("inspect FILE --data-size 4KB", "argument --data-size: '4KB' is no number"),
     ("inspect FILE --header-size 4.5K", "argument --header-size: '4.5K' is no number"),
     ("inspect FILE --limit all", "argument --limit: 'all' is no number"),
-    ("inspect FILE --transaction -1", "argument --transaction: '-1' is no number"),
+    ("inspect FILE --transaction -1", "argument --transaction: '-1' is negative"),
     ("inspect FILE --transaction 0x10000000000000000", "argument --transaction:", "more than 64 bits"),
     ("inspect FILE --data-size 0x" + "f" * 9999, "argument --data-size:", "more than 64 bits"),
     ("inspect FILE --header-size " + "9" * 4299 + "G", "argument --header-size:", "more than 64 bits"),
     ("inspect FILE --limit " + "9" * 9999, "argument --limit:", "is no number"),
     ("inspect FILE --type inband", "argument --type: 'inband' is no packet type", "in-band", "unknown-N"),
-    ("inspect FILE --type 6", "argument --type: '6' is no packet type"),
+    ("inspect FILE --type gpadl", "argument --type: 'gpadl' is no packet type"),
+    ("inspect FILE --type 65536", "argument --type: '65536' is no packet type"),
+    ("inspect FILE --type unknown-65536", "argument --type: 'unknown-65536' is no packet type"),
+    ("inspect FILE --type=-6", "argument --type: '-6' is no packet type"),
+    ("inspect FILE --type " + "9" * 9999, "is no packet type"),
     ("inspect FILE --type unknown", "argument --type: 'unknown' is no packet type"),
     ("inspect FILE --type unknown-", "is no packet type"),
     ("inspect FILE --type unknown-x", "is no packet type"),
-    ("inspect FILE --header-size 5000", "--header-size is 4K, 16K or 64K, not 5000"),
-    ("inspect FILE --header-size 0", "--header-size is 4K, 16K or 64K, not 0"),
-    ("inspect FILE --header-size 32K", "--header-size is 4K, 16K or 64K, not 32768"),
-    ("inspect FILE --data-size 0", "--data-size is a multiple of 4096, not 0"),
-    ("inspect FILE --data-size 5000", "--data-size is a multiple of 4096, not 5000"),
+    ("inspect FILE --header-size 5000", "argument --header-size:", "4, 16 or 64 KiB", "not 5000 bytes"),
+    ("inspect FILE --header-size 0", "argument --header-size:", "4, 16 or 64 KiB", "not 0 bytes"),
+    ("inspect FILE --header-size 32K", "argument --header-size:", "4, 16 or 64 KiB", "not 32768 bytes"),
+    ("inspect FILE --data-size 0", "argument --data-size:", "a multiple of 4096 bytes", "this one has 0"),
+    ("inspect FILE --data-size 5000", "argument --data-size:", "a multiple of 4096 bytes", "has 5000"),
+    ("inspect FILE --data-size 2G", "argument --data-size:", "from 4096 to 2147479552", "has 2147483648"),
     # options that contradict each other
     ("inspect FILE --sample", "--sample is a dump itself; leave out"),
     ("inspect - --sample", "--sample is a dump itself; leave out -"),
@@ -87,24 +92,29 @@ REFUSED = [
         "FILE: has 20480 bytes, and no ring can be at 0xffffffffffffffff",
     ),
     ("inspect FILE --address 1M", "FILE: has 20480 bytes, and no ring can be at 0x100000"),
+    ("inspect FILE --offset 20479", "FILE: the 1 bytes from 0x4fff on are no ring"),
     (
-        "inspect FILE --offset 20479",
-        "FILE: no ring fills the 1 bytes from 0x4fff on",
-        "--data-size say where",
+        "inspect FILE --offset 12296",
+        "FILE: the 8184 bytes from 0x3008 on are no ring",
+        "a control page of 4096",
     ),
-    ("inspect FILE --offset 8", "FILE: no ring fills the 20472 bytes from 0x8 on", "--data-size say where"),
-    ("inspect FILE --offset 16K", "FILE: no ring fills the 4096 bytes from 0x4000 on"),
+    ("inspect FILE --offset 16K", "FILE: the 4096 bytes from 0x4000 on are no ring"),
     ("inspect FILE --address 8", "FILE: no ring at 0x8: a ring starts on a 4096-byte boundary (0x0 is"),
     ("inspect FILE --address 0x2fff", "FILE: no ring at 0x2fff:", "(0x2000 is the one below)"),
     (
         "inspect FILE --data-size 20K",
         "FILE: a ring of 20480 bytes at 0x0 ends at 0x6000, and the file has 20480",
     ),
-    ("inspect FILE --data-size 0xffff_ffff_ffff_f000", "FILE: a ring of 18446744073709547520 bytes"),
+    ("inspect FILE --data-size 16K --offset 8", "and the file has 20480 bytes; --data-size 12288 takes what"),
+    ("inspect FILE --data-size 0xffff_ffff_ffff_f000", "argument --data-size:", "has 18446744073709547520"),
     ("inspect FILE --offset 4K --data-size 16K", "FILE: a ring of 16384 bytes at 0x1000 ends at 0x6000"),
     ("inspect FILE --header-size 16K --data-size 8K", "ends at 0x6000, and the file has 20480 bytes"),
-    ("inspect FILE --header-size 64K", "FILE: no ring fills the 20480 bytes", "control page of 65536 bytes"),
-    ("inspect FILE --header-size 64K --offset 4K", "FILE: no ring fills the 16384 bytes from 0x1000 on"),
+    (
+        "inspect FILE --header-size 64K",
+        "FILE: the 20480 bytes from 0x0 on are no ring",
+        "control page of 65536 bytes",
+    ),
+    ("inspect FILE --header-size 64K --offset 4K", "FILE: the 16384 bytes from 0x1000 on are no ring"),
 ]
 
 
@@ -115,6 +125,23 @@ def test_a_command_line_is_refused_in_one_line_that_says_why(line, said):
     err = refused(*(SOME_RING if word == "FILE" else word for word in line.split()))
     for part in said:
         assert part.replace("FILE:", f"{SOME_RING}:") in err
+    is_about_the_file = f"vmbus: {SOME_RING}: " in err
+    assert ("(try 'vmbus" in err) != is_about_the_file
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "inspect",
+        "inspect FILE --sample",
+        "inspect FILE --whole",
+        "inspect FILE --data-size 1",
+        "inspect FILE -x",
+    ],
+)
+def test_whatever_is_wrong_with_the_usage_of_a_command_the_line_ends_with_its_help(line):
+    err = refused(*(SOME_RING if word == "FILE" else word for word in line.split()))
+    assert err.endswith(" (try 'vmbus inspect --help')\n")
 
 
 def test_an_empty_word_is_no_file_and_no_command():
@@ -124,9 +151,9 @@ def test_an_empty_word_is_no_file_and_no_command():
 
 
 def test_every_type_that_the_refusal_offers_is_taken():
-    offered = refused("inspect", SOME_RING, "--type", "x").partition("there is ")[2].partition(" (try")[0]
+    offered = refused("inspect", SOME_RING, "--type", "x").partition("there is ")[2].partition(" or a")[0]
     names = offered.replace("unknown-N", "unknown-77").split(", ")
-    assert len(names) == 15
+    assert names == ["completion", "gpa-direct", "in-band", "transfer-pages", "unknown-77"]
     for name in names:
         assert run("inspect", SOME_RING, "--type", name).status == 0
 
@@ -256,13 +283,13 @@ def test_a_cut_image_is_no_ring_or_a_smaller_one(tmp_path, name, cut):
     ending = run("inspect", file, "--json")
     if data_size <= 0 or data_size % 4096:
         assert ending.status == 2
-        assert f"no ring fills the {length} bytes from 0x0 on" in ending.err
+        assert f"the {length} bytes from 0x0 on are no ring: " in ending.err
     elif control["in"] >= data_size:
         assert ending.status == 2
-        assert f"no ring at 0x0: in would be {control['in']:#x}, and in {data_size} bytes" in ending.err
+        assert f"in is {control['in']:#x}, which is no multiple of 8 below {data_size:#x}" in ending.err
     elif control["out"] >= data_size:
         assert ending.status == 2
-        assert f"no ring at 0x0: out would be {control['out']:#x}, and in {data_size} bytes" in ending.err
+        assert f"out is {control['out']:#x}, which is no multiple of 8 below {data_size:#x}" in ending.err
     else:
         # Nothing says that it was larger; what waits is sound only where it did not reach the cut.
         is_whole = control["out"] < control["in"] or data_size == written["data_size"]
@@ -300,7 +327,7 @@ def test_a_file_of_one_page_has_no_room_for_a_ring(tmp_path, data):
     file = tmp_path / "page.bin"
     file.write_bytes(data)
     for place in ([], ["--offset", "0"], ["--address", "0"]):
-        assert "no ring fills the 4096 bytes from 0x0 on" in refused("inspect", file, *place)
+        assert "the 4096 bytes from 0x0 on are no ring: " in refused("inspect", file, *place)
     assert "a ring of 4096 bytes at 0x0 ends at 0x2000" in refused("inspect", file, "--data-size", "4K")
 
 
@@ -309,7 +336,7 @@ def test_random_bytes_are_no_ring_and_shown_as_a_corrupt_one_on_request(tmp_path
     file = tmp_path / "noise.bin"
     file.write_bytes(Random(seed).randbytes(20480))
     err = refused("inspect", file)
-    assert "no ring at 0x0: in would be 0x" in err
+    assert "no ring at 0x0: in is 0x" in err
     assert "--offset 0x0 shows it as one all the same" in err
     for form in ([], ["--hexdump", "--history"], ["--json", "--history"], ["--jsonl"]):
         ending = run("inspect", file, "--offset", 0, *form)
@@ -319,17 +346,17 @@ def test_random_bytes_are_no_ring_and_shown_as_a_corrupt_one_on_request(tmp_path
 
 
 def test_a_text_file_is_no_ring():
-    assert "no ring fills the" in refused("inspect", __file__)
+    assert "bytes from 0x0 on are no ring: it is a control page of 4096 bytes" in refused("inspect", __file__)
 
 
 @pytest.mark.parametrize(
     ("control", "said"),
     [
-        ({"mask": 2}, "the interrupt mask would be 0x2, and it is 0 or 1"),
-        ({"mask": 2**32 - 1}, "the interrupt mask would be 0xffffffff, and it is 0 or 1"),
-        ({"out_offset": 4096}, "out would be 0x1000, and in 4096 bytes it is a multiple of 8 below that"),
-        ({"out_offset": 4}, "out would be 0x4, and in 4096 bytes it is a multiple of 8 below that"),
-        ({"out_offset": 2**32 - 8}, "out would be 0xfffffff8, and in 4096 bytes"),
+        ({"mask": 2}, "the interrupt mask is 0x2, and only 0 and 1 are written there"),
+        ({"mask": 2**32 - 1}, "the interrupt mask is 0xffffffff, and only 0 and 1 are written there"),
+        ({"out_offset": 4096}, "out is 0x1000, which is no multiple of 8 below 0x1000"),
+        ({"out_offset": 4}, "out is 0x4, which is no multiple of 8 below 0x1000"),
+        ({"out_offset": 2**32 - 8}, "out is 0xfffffff8, which is no multiple of 8 below 0x1000"),
     ],
 )
 def test_control_words_of_no_ring_are_refused_unless_somebody_says_that_it_is_one(tmp_path, control, said):

@@ -286,6 +286,19 @@ def test_with_an_offset_the_rest_of_a_file_may_be_a_pair(tmp_path):
     assert [ring["address"] for ring in rings] == [8, 0x2008]
 
 
+def test_bytes_left_over_behind_a_ring_are_noted_and_the_size_is_not_known(tmp_path):
+    file = tmp_path / "memory.raw"
+    file.write_bytes(SOME_RING.read_bytes() + bytes(100))
+    assert run("inspect", file).status == 2
+    for option in ("--offset", "--address"):
+        ending = run("inspect", "--json", file, option, 0)
+        assert ending.status == 0
+        assert (ending.ring["data_size"], ending.ring["data_size_known"]) == (16384, False)
+        assert [one["check"] for one in ending.ring["findings"]] == ["size-assumed"]
+        assert ending.ring["packets"] == ring_shown(SOME_RING)["packets"]
+    assert ring_shown(file, "--data-size", "16K")["data_size_known"] is True
+
+
 def test_data_size_alone_takes_the_first_ring_of_a_pair():
     pair = run("inspect", "--sample", "--json").document["rings"]
     ring = ring_shown("--sample", "--data-size", "4K")
@@ -350,9 +363,17 @@ def test_a_type_without_a_name_is_shown_and_chosen_by_its_number(tmp_path):
     file.write_bytes(ring_with((IN_BAND, bytes(8)), (31337, pattern(16)), (8, bytes(8))))
     (one,) = ring_shown(file, "--type", "unknown-31337")["packets"]
     assert (one["type"], one["type_value"], one["payload"]) == ("unknown-31337", 31337, pattern(16).hex())
-    (one,) = ring_shown(file, "--type", "gpadl")["packets"]
-    assert one["type_value"] == 8
+    assert ring_shown(file, "--type", "31337")["packets"] == [one]
+    (one,) = ring_shown(file, "--type", "8")["packets"]
+    assert (one["type"], one["type_value"]) == ("unknown-8", 8)
     assert ring_shown(file, "--type", "unknown-99")["packets"] == []
+
+
+@pytest.mark.parametrize("kind", TYPE_LABELS)
+@pytest.mark.parametrize("spell", [str, hex, "unknown-{}".format])
+def test_a_type_may_be_given_by_its_number(kind, spell):
+    words = ["inspect", "--json", "--history", SOME_RING, "--type"]
+    assert run(*words, spell(kind)) == run(*words, TYPE_LABELS[kind])
 
 
 @pytest.mark.parametrize("spell", [str, hex])
@@ -488,7 +509,7 @@ def test_an_index_above_the_middle_of_32_bits_is_shown_without_a_sign(tmp_path, 
     assert [one["check"] for one in ending.ring["findings"]] == ["index-range"]
     refusal = run("inspect", file)
     assert refusal.status == 2
-    assert f"{name} would be {index:#x}" in refusal.err
+    assert f"{name} is {index:#x}, which is no multiple of 8 below 0x1000" in refusal.err
 
 
 @known_bug("B50")

@@ -93,7 +93,8 @@ def test_a_number_may_be_decimal_or_hexadecimal_with_underscores_and_a_binary_su
     ],
 )
 def test_what_is_no_number_is_refused_with_what_would_be_one(text):
-    with pytest.raises(ArgumentTypeError, match="is no number: write 4096, 0x1000, 4_096 or 4K"):
+    what = "is negative" if text.startswith("-") else "is no number"
+    with pytest.raises(ArgumentTypeError, match=f"{what}: write 4096, 0x1000, 4_096 or 4K"):
         number(text)
 
 

@@ -1,4 +1,4 @@
-"""Each check of the control words finds what it is named after and nothing else; each verdict is
+"""Each check of the control words (checks.py) finds what it is named after and nothing else; each verdict is
 that of one small ring built for it.
 """
 
@@ -9,8 +9,9 @@ import pytest
 from tests.helpers import pattern
 from tests.inspection.dumps import checks, control_page, look, packet, ring_image
 from tests.known_bugs import known_bug
-from vmbus.inspection import Severity, Verdict, check_control
-from vmbus.inspection.check import indices_are_valid
+from vmbus.inspection import Finding, Severity, Verdict, check, check_control
+from vmbus.inspection.checks import indices_are_valid
+from vmbus.memory import FlatRingMem
 from vmbus.ring import connected_rings, inspect_ring
 
 SIZE = 16384
@@ -233,3 +234,15 @@ def test_every_verdict_is_one_of_those_tested_here():
         "waiting-for-writer",
         "idle",
     }
+
+
+# -- everything at once --------------------------------------------------------------------------
+
+
+def test_check_gives_all_findings_of_a_ring_those_of_its_words_first():
+    image = ring_image([packet(0, kind=99), packet(24, footer=b"\1" * 8)], mask=3)
+    found = check(FlatRingMem.over(image))
+    assert all(type(one) is Finding for one in found)
+    assert [one.check for one in found] == ["interrupt-mask", "descriptor-type", "footer"]
+    assert found == look(image).findings
+    assert check(FlatRingMem.over(ring_image([packet(0)]))) == []

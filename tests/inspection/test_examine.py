@@ -38,9 +38,17 @@ from tests.inspection.dumps import (
 )
 from tests.known_bugs import known_bug
 from vmbus.errors import PeerError, RingEmpty
-from vmbus.inspection import PacketReport, Severity, examine_packet, inspect_dump, inspect_memory, walk
-from vmbus.inspection.examine import flag_names, type_label
-from vmbus.layout import Footer
+from vmbus.inspection import (
+    PacketReport,
+    Severity,
+    Trust,
+    WalkedPacket,
+    examine_packet,
+    inspect_dump,
+    inspect_memory,
+    walk,
+)
+from vmbus.layout import Footer, PacketDescriptor
 from vmbus.memory import FlatRingMem
 from vmbus.ring import GpaRangeFault, IncomingRing, PagedRange, RingFault, TransferPageRange
 
@@ -133,21 +141,6 @@ def test_a_payload_that_only_resembles_pipe_data_is_not_described():
     ):
         assert describe(payload) == (None, padded(payload))
     assert describe(struct.pack("<II", 1, 8) + bytes(8), COMPLETION)[0] is None
-
-
-def test_types_and_flags_have_names_and_unknown_ones_their_numbers():
-    assert [type_label(kind) for kind in (6, 7, 9, 11, 10, 99)] == [
-        "in-band",
-        "transfer-pages",
-        "gpa-direct",
-        "completion",
-        "cancel-request",
-        "unknown-99",
-    ]
-    assert flag_names(0) == []
-    assert flag_names(1) == ["completion-requested"]
-    assert flag_names(0xFFFE) == ["0xfffe"]
-    assert flag_names(5) == ["completion-requested", "0x4"]
 
 
 # -- broken packets ------------------------------------------------------------------------------
@@ -325,17 +318,17 @@ def test_a_broken_packet_is_shown_as_far_as_it_can_be_read_with_what_is_wrong(na
 
     assert (shown.offset, shown.available) == (AT, available)
     assert shown.broken == one.fault.value
-    (finding,) = [finding for finding in ring.findings if finding.check != "footer"]
+    (finding,) = ring.findings
     assert finding[:3] == (one.fault.value, Severity.ERROR, AT)
     assert one.sentence in finding.message
-    assert shown.findings[0] == finding
+    assert shown.findings == (finding,)
 
     if one.published == 8:
         assert shown.descriptor is None
     else:
         assert list(shown.descriptor) == list(struct.unpack("<HHHHQ", one.packet[:16]))
     assert (shown.header, shown.payload) == (one.header, one.payload)
-    assert shown.ranges == ()
+    assert shown.ranges == (None if one.header is None else ())
     if one.goes_on:
         assert shown.raw == one.packet
         assert shown.footer == Footer(0, AT)
@@ -364,14 +357,33 @@ def test_a_packet_with_two_faults_is_broken_by_the_one_that_a_ring_names():
     assert ring.packets[0].broken == "descriptor-flags"
 
 
-def test_a_footer_that_disagrees_is_noted_with_its_place_and_breaks_nothing():
+def test_a_footer_that_disagrees_is_shown_and_breaks_nothing():
     ring = look(ring_image([packet(4072, b"payload!", footer=struct.pack("<II", 5, 4064))], out=4072))
     (shown,) = ring.packets
     assert (shown.footer, shown.footer_offset, shown.footer_agrees) == (Footer(5, 4064), 0, False)
     assert (shown.broken, shown.raw, shown.payload) == (None, None, b"payload!")
-    (finding,) = ring.findings
-    assert finding[:3] == ("footer", Severity.NOTE, 0)
-    assert "says 0x0fe0 (reserved 0x5) where the packet starts at 0x0fe8" in finding.message
+    assert shown.findings == ()
+
+
+@pytest.mark.parametrize("length8", [3, 6, 8, 0xFFFF, 0])
+def test_a_packet_known_by_its_footer_alone_ends_where_the_footer_does(length8):
+    """Whatever its descriptor says; that stays to be seen."""
+    header = gpa_header(gpa_range(200, 4000, 7, 9))
+    one = packet(4080, b"payload!", kind=GPA_DIRECT, header=header, transaction_id=5, length8=length8)
+    memory = FlatRingMem.over(ring_image([one], out=4080))
+    descriptor = PacketDescriptor(GPA_DIRECT, 6, length8, 0, 5)
+    walked = WalkedPacket(4080, descriptor, len(one), None)
+    shown = examine_packet(memory, walked, Trust.FOOTER_ONLY)
+    assert (shown.descriptor, shown.length) == (descriptor, 8 * length8)
+    assert (shown.packet_size, shown.shown_bytes, shown.raw) == (len(one), len(one), one)
+    assert (shown.header, shown.payload) == (header, b"payload!")
+    assert shown.ranges == (PagedRange(4000, 200, [7, 9]),)
+    assert (shown.footer, shown.footer_offset) == (Footer(0, 4080), (4080 + len(one) - 8) % 4096)
+    assert shown.footer_agrees
+    (finding,) = shown.findings
+    assert (shown.broken, finding[:3]) == ("descriptor-length", ("descriptor-length", Severity.ERROR, 4080))
+    assert f"says that it is {8 * length8 + 8} bytes long" in finding.message
+    assert f"ends after {len(one)}" in finding.message
 
 
 def test_a_packet_can_be_examined_by_itself():

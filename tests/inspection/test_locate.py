@@ -6,6 +6,8 @@ of these a file that breaks only that one.
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from tests.helpers import SAMPLE_NAMES, pattern
@@ -18,7 +20,7 @@ from tests.inspection.dumps import (
     sample_dump,
 )
 from vmbus.errors import CallerError, DumpError
-from vmbus.inspection import Report, Severity, inspect_dump, locate, walk
+from vmbus.inspection import Report, RingPlace, Severity, find_rings, inspect_dump, locate, walk
 from vmbus.sizes import MAXIMUM_DATA_SIZE
 
 
@@ -70,12 +72,12 @@ def test_anything_that_is_not_zero_makes_good_indices_a_ring(image):
 @pytest.mark.parametrize(
     ("image", "words"),
     [
-        (ring_image([], in_offset=4096), "in would be 0x1000, and in 4096 bytes"),
-        (ring_image([], in_offset=4), "in would be 0x4"),
-        (ring_image([], in_offset=2**32 - 8), "in would be 0xfffffff8"),
-        (control_page(0, 4096) + bytes(4096), "out would be 0x1000"),
-        (control_page(0, 2**31) + bytes(4096), "out would be 0x80000000"),
-        (ring_image([], mask=2), "the interrupt mask would be 0x2"),
+        (ring_image([], in_offset=4096), "in is 0x1000, which is no multiple of 8 below 0x1000"),
+        (ring_image([], in_offset=4), "in is 0x4"),
+        (ring_image([], in_offset=2**32 - 8), "in is 0xfffffff8"),
+        (control_page(0, 4096) + bytes(4096), "out is 0x1000"),
+        (control_page(0, 2**31) + bytes(4096), "out is 0x80000000"),
+        (ring_image([], mask=2), "the interrupt mask is 0x2"),
         (bytes(8192), "all bytes are zero"),
         (bytes(3 << 20), "all bytes are zero"),
     ],
@@ -90,8 +92,43 @@ def test_a_file_that_does_not_look_like_a_ring_is_refused_with_what_is_wrong(ima
 @pytest.mark.parametrize("size", [1, 100, 128, 4095, 4096, 4097, 8191, 8193, 12288 + 8])
 def test_a_file_whose_size_no_ring_has_is_refused_with_the_size(size):
     image = ring_image(WAITING, size=12288)[:size].ljust(size, b"\1")
-    assert f"no ring fills the {size} bytes from 0x0 on" in str(refusal(image))
-    assert f"no ring fills the {size} bytes from 0x0 on" in str(refusal(image, address=0))
+    refusals = [str(refusal(image))]
+    if size < 8192:
+        refusals.append(str(refusal(image, address=0)))
+    for said in refusals:
+        assert (
+            f"the {size} bytes from 0x0 on are no ring: it is a control page of 4096 bytes and then" in said
+        )
+        assert ("; --data-size 4096 takes what would fit" in said) == (8192 <= size < 12288)
+        assert ("--data-size" in said) == (size >= 8192)
+
+
+@pytest.mark.parametrize(
+    ("size", "whole", "left_over"), [(8193, 4096, 1), (12287, 4096, 4095), (12296, 8192, 8)]
+)
+def test_of_a_rest_that_is_said_to_be_a_ring_the_whole_pages_are_taken_and_what_is_left_over_is_noted(
+    size, whole, left_over
+):
+    image = ring_image([packet(0)], size=12288)[:size]
+    for address in (0, 1000):
+        (ring,) = inspect(bytes(address) + image, address=address).rings
+        assert (ring.place.data_size, ring.place.data_size_known) == (whole, False)
+        (finding,) = ring.findings
+        assert finding[:3] == ("size-assumed", Severity.NOTE, None)
+        assert f"{left_over} bytes are left over behind the {whole} bytes" in finding.message
+        assert "--data-size says" in finding.message
+        assert len(ring.packets) == 1
+    assert "are no ring" in str(refusal(image))
+    (said,) = inspect(image, address=0, data_size=whole).rings
+    assert (said.findings, said.place.data_size_known) == ([], True)
+
+
+def test_of_a_pair_before_bytes_left_over_only_the_second_ones_size_is_assumed():
+    image = ring_image(WAITING) + ring_image([]) + bytes(7)
+    report = inspect(image, address=0)
+    assert places(report) == [(0, 4096, "outbound"), (8192, 4096, "inbound")]
+    assert [checks(ring) for ring in report.rings] == [[], ["size-assumed"]]
+    assert [ring.place.data_size_known for ring in report.rings] == [True, False]
 
 
 def test_what_is_said_to_be_a_ring_is_one_whatever_it_looks_like():
@@ -115,8 +152,21 @@ def test_a_ring_anywhere_in_a_file_is_found_at_its_address_and_read_only_to_its_
 def test_a_ring_that_the_file_ends_before_is_refused_with_both_ends():
     error = refusal(ring_image(WAITING), data_size=8192)
     assert "ends at 0x3000, and the file has 8192 bytes" in str(error)
+    assert "; --data-size 4096 takes what would fit" in str(error)
     assert error.place == 8192
     assert "ends at 0x2001" in str(refusal(ring_image(WAITING), address=1, data_size=4096))
+
+
+def test_a_smaller_data_size_is_advised_only_where_one_would_fit():
+    image = ring_image(WAITING, size=12288)
+    for address, advised in ((0, 12288), (8, 8192), (8191, 4096), (8192, 4096), (8193, None), (16383, None)):
+        said = str(refusal(image, address=address, data_size=16384))
+        assert said.partition("16384 bytes")[2].endswith(
+            "" if advised is None else f"; --data-size {advised} takes what would fit"
+        )
+        assert ("--data-size" in said) == (advised is not None)
+        if advised is not None:
+            assert inspect(image, address=address, data_size=advised).rings
 
 
 @pytest.mark.parametrize("address", [-1, 8192, 1 << 40])
@@ -126,8 +176,8 @@ def test_an_address_outside_the_file_is_the_callers_error(address):
 
 
 @pytest.mark.parametrize("data_size", [0, -4096, 100, 4095, MAXIMUM_DATA_SIZE + 4096])
-def test_a_data_size_no_ring_has_is_the_callers_error_or_beyond_the_file(data_size):
-    with pytest.raises((CallerError, DumpError)):
+def test_a_data_size_no_ring_has_is_the_callers_error(data_size):
+    with pytest.raises(CallerError, match="a multiple of 4096 bytes"):
         inspect(ring_image(WAITING), data_size=data_size)
 
 
@@ -192,12 +242,20 @@ def one_ring_with_note(image: bytes, at: int = 8192) -> None:
     assert (ring.place.address, ring.place.data_size, ring.place.role) == (0, len(image) - 4096, None)
     finding = ring.findings[0]
     assert finding[:3] == ("maybe-a-pair", Severity.NOTE, None)
-    assert f"a page at {at:#x} looks like the control page of a second ring" in finding.message
+    assert f"the page at {at:#x} looks like the control page of a second ring" in finding.message
+    assert (
+        f"--data-size {at - 4096} shows the first ring alone, --offset {at:#x} the second" in finding.message
+    )
+    assert ring.place.data_size_known is False
 
 
 def one_ring_without(image: bytes) -> None:
     (ring,) = inspect(image).rings
-    assert (ring.place.data_size, ring.place.role) == (len(image) - 4096, None)
+    assert (ring.place.data_size, ring.place.role, ring.place.data_size_known) == (
+        len(image) - 4096,
+        None,
+        True,
+    )
     assert "maybe-a-pair" not in checks(ring)
 
 
@@ -210,10 +268,10 @@ def test_a_second_ring_without_feature_bit_and_indices_is_no_ring():
 @pytest.mark.parametrize(
     "words",
     [
-        {"in_offset": 12},
-        {"in_offset": 4096},
-        {"out": 4096, "in_offset": 0},
-        {"mask": 2},
+        {"features": 0, "in_offset": 12},
+        {"features": 0, "in_offset": 4096},
+        {"features": 0, "out": 4096, "in_offset": 0},
+        {"features": 0, "in_offset": 8, "mask": 2},
         {"features": 2},
         {"features": 3},
         {"others": {5: 1}},
@@ -222,6 +280,36 @@ def test_a_second_ring_without_feature_bit_and_indices_is_no_ring():
 )
 def test_a_page_whose_words_a_control_page_does_not_have_is_data(words):
     one_ring_without(ring_image(WAITING) + ring_image([], **words))
+
+
+@pytest.mark.parametrize(
+    "words", [{"in_offset": 12}, {"in_offset": 4096}, {"out": 4096, "in_offset": 0}, {"mask": 2}]
+)
+def test_a_page_with_the_feature_word_and_broken_words_beside_it_is_worth_a_note(words):
+    one_ring_with_note(ring_image(WAITING) + ring_image([], **words))
+
+
+@pytest.mark.parametrize("at", [8192, 8192 + 4096])
+def test_both_commands_that_the_note_of_a_pair_names_show_one_ring(at):
+    image = ring_image(WAITING, size=at - 4096) + ring_image([packet(0)], in_offset=32)
+    (ring,) = inspect(image).rings
+    named = re.search(r"--data-size (\d+) .* --offset (0x[0-9a-f]+) ", ring.findings[0].message)
+    assert named is not None
+    assert places(inspect(image, data_size=int(named[1]))) == [(0, at - 4096, None)]
+    assert places(inspect(image, address=int(named[2], 0))) == [(at, 4096, None)]
+
+
+def test_the_places_of_rings_can_be_had_without_looking_into_them():
+    pair = find_rings(dump_of(ring_image(WAITING) + ring_image([packet(0, kind=0)])))
+    assert [(type(one), one.address, one.role, one.end) for one in pair] == [
+        (RingPlace, 0, "outbound", 8192),
+        (RingPlace, 8192, "inbound", 16384),
+    ]
+    dump = dump_of(bytes(100) + ring_image(WAITING, header_size=16384))
+    assert find_rings(dump, address=100, header_size=16384) == [RingPlace(100, 16384, 4096)]
+    assert find_rings(dump, address=4, data_size=8192) == [RingPlace(4, 4096, 8192)]
+    with pytest.raises(DumpError, match="no ring at 0x0: all bytes are zero"):
+        find_rings(dump_of(bytes(8192)))
 
 
 def test_a_page_with_more_in_it_than_control_words_is_data():

@@ -6,6 +6,7 @@ one or two rings.
 
 from __future__ import annotations
 
+import tracemalloc
 from random import Random
 
 import pytest
@@ -25,7 +26,8 @@ from tests.inspection.dumps import (
 )
 from tests.known_bugs import known_bug
 from tests.watching import WatchedRingMem
-from vmbus.inspection import RingReport, Selection, Severity, inspect_dump, inspect_memory
+from vmbus.inspection import RingReport, Selection, Severity, findings, inspect_dump, inspect_memory
+from vmbus.inspection.ring_report import MOST_LOOKS
 from vmbus.memory import FlatRingMem, PagedRingMem
 from vmbus.ring import connected_rings, reader_needs_signal, writer_needs_signal
 
@@ -143,10 +145,159 @@ def test_a_ring_in_use_can_be_looked_at_and_nothing_is_stored(make_memory):
     memory.take()
     ring = inspect_memory(memory, selection=HISTORY)
     accesses = memory.take()
-    assert {access.what for access in accesses} == {"load", "read"}
-    loads = [access.place for access in accesses if access.what == "load"]
-    assert len(loads) == len(set(loads)) == 32  # each word once: they may be changing
+    assert {access.what for access in accesses} == {"load", "read", "acquire"}
     assert (len(ring.packets), len(ring.consumed)) == (4, 1)
+
+
+@pytest.mark.parametrize("make_memory", MEMORIES.values(), ids=MEMORIES)
+def test_control_words_are_loaded_once_before_the_packets_out_before_in_and_the_indices_again_after(
+    make_memory,
+):
+    memory = WatchedRingMem(make_memory(4096))
+    sender, receiver = connected_rings(memory=memory)
+    for payload in (b"first", b"second", b"third"):
+        sender.send(payload)
+    receiver.receive()
+    memory.take()
+    inspect_memory(memory, selection=HISTORY)
+    accesses = [str(access) for access in memory.take()]
+    first, second = (at for at, access in enumerate(accesses) if access == "acquire")
+    words, packets, again = accesses[:first], accesses[first + 1 : second], accesses[second + 1 :]
+    assert len(words) == len(set(words)) == 32  # each word once: they may be changing
+    assert words.index("load out") < words.index("load in")
+    assert packets == ["read"] * len(packets) != []
+    assert again == ["load out", "load in"]
+
+
+# -- rings that move -----------------------------------------------------------------------------
+
+
+def moving_ring(times: int, *, kind: int = 6, mask: int = 0) -> WatchedRingMem:
+    """A ring in which a packet waits, and that is written on at the first access to packets, `times` times."""
+    image = bytearray(ring_image([packet(0, kind=kind)], mask=mask))
+    memory = WatchedRingMem(FlatRingMem.over(image))
+    moved = 0
+
+    def move(access) -> None:
+        nonlocal moved
+        if access.what == "load" and access.place == "word 31":  # a look begins
+            move.may_act = moved < times
+        elif access.what == "acquire" and move.may_act:
+            moved += 1
+            move.may_act = False
+            at = 24 * moved
+            image[4096 + at : 4096 + at + 24] = packet(at, transaction_id=moved)
+            image[0:4] = (at + 24).to_bytes(4, "little")
+
+    move.may_act = False
+    memory.after = move
+    return memory
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_ring_that_moves_while_it_is_looked_at_is_looked_at_again(times):
+    ring = inspect_memory(moving_ring(times))
+    assert [one.descriptor.transaction_id for one in ring.packets] == list(range(times + 1))
+    assert (ring.control.in_offset, ring.waiting, ring.findings) == (24 * (times + 1), times + 1, [])
+    assert ring.verdict.value == "waiting-for-reader"
+
+
+def test_a_ring_that_never_stands_still_is_looked_at_three_times_and_says_so():
+    memory = moving_ring(1000)
+    ring = inspect_memory(memory)
+    assert [access.what for access in memory.take()].count("acquire") == 2 * MOST_LOOKS == 6
+    assert checks(ring) == ["ring-moved"]
+    assert ring.findings[0].severity is Severity.NOTE
+    assert "in or out moved while looking, 3 times" in ring.findings[0].message
+    assert ring.is_sound
+    assert len(ring.packets) == 3  # those of the last look's own in and out
+
+
+def test_what_packets_seem_to_be_while_a_ring_moves_is_no_error_and_what_its_words_are_still_is():
+    still = inspect_memory(moving_ring(0, kind=99, mask=7))
+    assert [(one.check, one.severity.value) for one in still.findings] == [
+        ("interrupt-mask", "warning"),
+        ("descriptor-type", "error"),
+    ]
+    assert (still.verdict.value, still.is_sound) == ("corrupt", False)
+    moving = inspect_memory(moving_ring(1000, kind=99))
+    assert [(one.check, one.severity.value) for one in moving.findings] == [
+        ("ring-moved", "note"),
+        ("descriptor-type", "note"),
+    ]
+    assert (moving.verdict.value, moving.is_sound) == ("waiting-for-reader", True)
+    masked = inspect_memory(moving_ring(1000, mask=7))
+    assert (checks(masked), masked.is_sound) == (["interrupt-mask", "ring-moved"], False)
+
+
+def test_out_that_moves_is_a_ring_that_moves():
+    image = bytearray(ring_image([packet(24 * number) for number in range(9)]))
+    memory = WatchedRingMem(FlatRingMem.over(image))
+
+    def read_on(access) -> None:
+        if access.what == "acquire":
+            image[4:8] = (int.from_bytes(image[4:8], "little") % 192 + 24).to_bytes(4, "little")
+
+    memory.after = read_on
+    assert checks(inspect_memory(memory)) == ["ring-moved"]
+
+
+# -- many findings -------------------------------------------------------------------------------
+
+
+def test_footers_that_are_not_their_packets_own_are_one_note_however_many_they_are():
+    sent = [packet(64 + 24 * n, footer=None if n in (0, 3) else b"\x07" * 8) for n in range(10)]
+    ring = look(ring_image(sent, out=64))
+    (finding,) = ring.findings
+    assert finding[:3] == ("footer", Severity.NOTE, 64 + 24)
+    assert finding.message.startswith(
+        "8 of 10 waiting packets have no footer of their own, the first at 0x0058: QEMU writes none"
+    )
+    assert [one.footer_agrees for one in ring.packets] == [n in (0, 3) for n in range(10)]
+
+
+def test_a_note_on_footers_counts_packets_that_are_not_shown_and_none_that_are_torn():
+    sent = [packet(0, footer=b"\1" * 8), packet(24), packet(48, length8=50)]
+    ring = look(ring_image(sent), Selection(limit=0))
+    assert checks(ring) == ["descriptor-length", "footer"]
+    assert ring.findings[1].message.startswith("1 of 3 waiting packets has no footer")
+
+
+@pytest.mark.parametrize("count", [999, 1000, 1001, 2500])
+def test_a_thousand_findings_are_kept_and_the_rest_is_counted(count):
+    ring = look(ring_image([packet(24 * n, kind=99) for n in range(count)], size=65536))
+    assert len(ring.findings) == (count if count <= 1000 else 1001)
+    assert checks(ring)[:1000] == ["descriptor-type"] * min(count, 1000)
+    assert (ring.waiting, ring.verdict.value, ring.is_sound) == (count, "corrupt", False)
+    if count > 1000:
+        assert ring.findings[-1].check == "more-findings"
+        assert f"{count - 1000} more findings" in ring.findings[-1].message
+
+
+def test_an_error_counts_for_verdict_and_status_though_it_is_left_out(monkeypatch):
+    monkeypatch.setattr(findings, "MOST_FINDINGS", 1)
+    image = ring_image([packet(0, kind=99)], pending=4095)
+    ring = look(image)
+    assert checks(ring) == ["pending-send-size", "more-findings"]
+    assert all(one.severity is Severity.NOTE for one in ring.findings)
+    assert (ring.verdict.value, inspect_dump(dump_of(image)).is_sound) == ("corrupt", False)
+
+
+@pytest.mark.parametrize("history", [False, True])
+def test_of_very_many_packets_only_those_that_are_shown_are_kept(history):
+    size = 1 << 19
+    data = b"".join(packet(at, kind=99, flags=8, footer=None) for at in range(0, size - 24, 24))
+    indices = (len(data), len(data)) if history else (len(data), 0)
+    memory = FlatRingMem.over(control_page(*indices) + data.ljust(size, b"\0"))
+    tracemalloc.start()
+    try:
+        ring = inspect_memory(memory, selection=Selection(limit=3, history=history))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert (ring.recovered if history else ring.waiting) == len(data) // 24 > 20000
+    assert len(ring.consumed if history else ring.packets) == 3
+    assert peak < 1 << 20
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)

@@ -81,7 +81,7 @@ PACKET = {
     "header": (str, None),
     "payload_length": (int, None),
     "payload": (str, None),
-    "ranges": list,
+    "ranges": (list, None),
     "footer": (dict, None),
     "broken": (str, None),
     "description": (str, None),
@@ -123,7 +123,8 @@ def check_packet(found: dict[str, Any], *, consumed: bool) -> None:
     check_shape(found, PACKET, more)
     if found["footer"] is not None:
         check_shape(found["footer"], FOOTER)
-    for one in found["ranges"]:
+    assert (found["ranges"] is None) == (found["header"] is None)
+    for one in found["ranges"] or []:
         check_shape(one, GPA_RANGE if found["type"] == "gpa-direct" else TRANSFER_RANGE)
     for key in ("header", "payload", "raw"):
         if found.get(key) is not None:
@@ -372,12 +373,12 @@ def test_what_cannot_be_known_is_null_and_indices_have_no_sign():
 
 def test_of_a_packet_that_is_not_all_there_what_is_missing_is_null():
     piece = ring_of(BROKEN_IMAGES["a piece of eight bytes"])["packets"][1]
-    known = {"offset": 24, "ranges": [], "broken": "data-available", "raw": bytes(8).hex()}
+    known = {"offset": 24, "broken": "data-available", "raw": bytes(8).hex()}
     assert piece == {**dict.fromkeys(PACKET), **known}
 
     torn = ring_of(ring_image([packet(0, b"payload!", length8=9)]))["packets"][0]
     assert (torn["length"], torn["bytes"], torn["data_offset"]) == (72, 80, 16)
-    for key in ("header", "payload", "payload_length", "footer", "description"):
+    for key in ("header", "payload", "payload_length", "ranges", "footer", "description"):
         assert torn[key] is None
     assert (torn["broken"], torn["raw"]) == ("descriptor-length", packet(0, b"payload!", length8=9).hex())
 
@@ -388,6 +389,42 @@ def test_unknown_types_and_flags_are_shown_by_their_numbers():
     assert (shown["type"], shown["type_value"]) == ("unknown-4660", 4660)
     assert (shown["flags"], shown["flags_value"]) == (["completion-requested", "0xfff0"], 0xFFF1)
     assert (shown["payload"], shown["broken"]) == (b"payload!".hex(), "descriptor-flags")
+
+
+def test_of_a_packet_whose_payload_would_be_outside_it_neither_header_nor_ranges_are_known():
+    shown = ring_of(ring_image([packet(0, b"payload!", data_offset8=9)]))["packets"][0]
+    for key in ("header", "payload", "payload_length", "ranges"):
+        assert shown[key] is None
+    assert shown["raw"] == packet(0, b"payload!", data_offset8=9).hex()
+
+
+def test_a_type_that_has_a_name_and_is_not_for_rings_is_unknown():
+    kinds = (0, 1, 2, 3, 4, 5, 8, 10, 12, 13)
+    ring = ring_of(ring_image([packet(24 * n, kind=kind) for n, kind in enumerate(kinds)]))
+    assert [one["type"] for one in ring["packets"]] == [f"unknown-{kind}" for kind in kinds]
+
+
+def test_a_packet_known_by_its_footer_alone_has_the_footers_extent_and_its_descriptors_length():
+    torn = packet(24, b"payload!", length8=100)
+    image = control_page(80, 80) + data_area(4096, (0, packet(0) + torn + packet(56)))
+    shown = ring_of(image)["consumed"][1]
+    check_packet(shown, consumed=True)
+    assert (shown["offset"], shown["bytes"], shown["length"]) == (24, 32, 800)
+    assert shown["footer"] == {"at": 48, "value": 24, "reserved": 0, "ok": True}
+    assert (shown["trust"], shown["broken"], shown["raw"]) == ("footer-only", "descriptor-length", torn.hex())
+
+
+def test_the_data_size_is_known_unless_the_file_leaves_it_open():
+    one, broken = ring_image([packet(0)]), ring_image([], in_offset=8)
+    assert ring_of(one)["data_size_known"] is True
+    assert ring_of(one, data_size=4096)["data_size_known"] is True
+    assert ring_of(one + b"more", address=0)["data_size_known"] is False
+    maybe_a_pair = ring_of(one + broken)
+    assert [finding["check"] for finding in maybe_a_pair["findings"]] == ["maybe-a-pair"]
+    assert maybe_a_pair["data_size_known"] is False
+    assert ring_of(one + broken, data_size=4096)["data_size_known"] is True
+    pair = document_of(one + one)["rings"]
+    assert [ring["data_size_known"] for ring in pair] == [True, True]
 
 
 @known_bug("B50")

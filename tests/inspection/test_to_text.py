@@ -219,7 +219,25 @@ def test_a_finding_is_a_line_with_its_place_its_severity_and_its_name():
     lines = text_of(ring_image([packet(64, footer=b"\xff" * 8)], out=64, mask=2), address=0)
     assert lines[-3] == "1 packet, 2 findings"
     assert lines[-2].startswith("  control   warning  interrupt-mask  the interrupt mask is 0x2; ")
-    assert lines[-1].startswith("  0x0050    note     footer  the footer says ")
+    assert lines[-1].startswith("  0x0040    note     footer  1 of 1 waiting packets has no footer ")
+
+
+@pytest.mark.parametrize(
+    ("size", "title", "offset"),
+    [
+        (4096, "  OFFSET   BYTES", "  0x0008      24"),
+        (65536, "  OFFSET   BYTES", "  0x0008      24"),
+        (65536 + 4096, "  OFFSET    BYTES", "  0x00008      24"),
+        (1 << 24, "  OFFSET     BYTES", "  0x000008      24"),
+        ((1 << 24) + 4096, "  OFFSET      BYTES", "  0x0000008      24"),
+    ],
+)
+def test_the_offset_column_is_as_wide_as_the_rings_size_needs(size, title, offset):
+    lines = text_of(ring_image([packet(8, kind=5)], out=8, size=size), data_size=size)
+    number = next(number for number, line in enumerate(lines) if "OFFSET" in line)
+    assert lines[number].startswith(f"{title}  TYPE")
+    assert lines[number + 1].startswith(f"{offset}  unknown-5")
+    assert lines[-1].split()[:2] == [offset.split()[0], "error"]
 
 
 @pytest.mark.parametrize(
@@ -229,6 +247,7 @@ def test_a_finding_is_a_line_with_its_place_its_severity_and_its_name():
         (Selection(limit=2), "3 packets (2 shown), 0 findings"),
         (Selection(packet_type="completion"), "3 packets (0 shown), 0 findings"),
         (Selection(history=True), "3 packets, 1 read already, 0 findings"),
+        (Selection(history=True, limit=0), "3 packets (0 shown), 1 read already (0 shown), 0 findings"),
     ],
 )
 def test_the_summary_counts_what_waits_and_what_of_it_is_shown(selection, summary):

@@ -43,6 +43,7 @@ def payloads_of(packets: list[Packet]) -> list[bytes]:
 SENDS: dict[str, Callable[[OutgoingRing, object], object]] = {
     "send": lambda sender, payload: sender.send(payload),
     "send_many": lambda sender, payload: sender.send_many([payload]),
+    "send_packet": lambda sender, payload: sender.send_packet(OutgoingPacket.in_band(24), payload),
     "write": lambda sender, payload: send_whole(sender, payload),
 }
 
@@ -142,6 +143,14 @@ def test_receive_many_takes_the_limit_and_leaves_the_rest(memory_name):
         assert len(packets) == expected
         found += payloads_of(packets)
     assert found == payloads[:10]
+
+
+def test_receive_many_refuses_a_limit_below_zero_and_takes_nothing():
+    sender, receiver = connected_rings(4096)
+    sender.send(b"stays")
+    with pytest.raises(CallerError):
+        receiver.receive_many(-1)
+    assert payloads_of(receiver.receive_many()[0]) == [padded(b"stays")]
 
 
 def test_receive_many_counts_the_limit_over_packets_of_all_kinds():
@@ -496,6 +505,15 @@ def test_a_payload_that_is_no_buffer_is_the_callers_mistake_and_the_ring_stays_u
     assert receiver.receive_many() == ([], False)
     sender.send(b"usable")
     assert receiver.receive()[0].payload == padded(b"usable")
+
+
+@pytest.mark.parametrize("length", [0, 23, 25])
+def test_send_packet_refuses_a_payload_of_another_length_than_the_packet_announces(length):
+    sender, receiver = connected_rings(4096)
+    with pytest.raises(CallerError) as caught:
+        sender.send_packet(OutgoingPacket.in_band(24), bytes(length))
+    assert (caught.value.value, caught.value.limit) == (length, 24)
+    assert receiver.receive_many() == ([], False)
 
 
 def test_a_changed_bytearray_does_not_change_what_was_sent():

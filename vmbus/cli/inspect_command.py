@@ -11,9 +11,10 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from typing import Any
 
-from vmbus.errors import CallerError, DumpError
+from vmbus.errors import DumpError
 from vmbus.inspection import (
     SCHEMA,
+    TYPE_NAMES,
     Dump,
     Report,
     Selection,
@@ -22,11 +23,11 @@ from vmbus.inspection import (
     read_stream,
     report_to_lines,
     sample_path,
+    type_label,
 )
-from vmbus.layout import PacketType
-from vmbus.sizes import HEADER_SIZES, PAGE_SIZE
+from vmbus.sizes import PAGE_SIZE, check_data_size, check_header_size
 
-from .output import number, print_json, print_json_lines, print_lines
+from .output import UsageError, checked, number, print_json, print_json_lines, print_lines
 
 __all__ = ["add_arguments", "execute"]
 
@@ -38,11 +39,16 @@ examples:
   vmbus inspect ring.bin --json | jq '.rings[].packets[].transaction_id_hex'
   dd if=memory.raw skip=16 count=5 bs=4096 | vmbus inspect - --type completion
 
+TRUST says how far a packet that was read already can be trusted: intact, footer and descriptor agree;
+footer-only, only the footer names its start.  - is a transaction id without a meaning.  In a hexdump
+^ marks the row at which the ring begins anew, and * stands for rows like the one before.
+
 numbers: 4096, 0x1000, 4_096, 4K (also M and G, all binary).
 exit status: 0 done; 1 done, and a finding is an error or a warning; 2 could not be done.
 """
 
-TYPE_NAMES = sorted({kind.label for kind in PacketType})
+#: A packet's type has 16 bits.
+LARGEST_TYPE = 0xFFFF
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -52,17 +58,22 @@ def add_arguments(parser: ArgumentParser) -> None:
 
     where = parser.add_argument_group("where the ring is")
     place = where.add_mutually_exclusive_group()
-    place.add_argument("--offset", type=number, metavar="N", help="of its control page in the file")
+    place.add_argument("--offset", type=number, metavar="N", help="of its control page in the file, in bytes")
     place.add_argument(
         "--address",
         type=number,
         metavar="N",
-        help="of its control page in the guest's memory; a page's start",
+        help="the same as a guest-physical address, on a page boundary",
     )
-    where.add_argument("--data-size", type=number, metavar="N", help="bytes of data behind the control page")
+    where.add_argument(
+        "--data-size",
+        type=checked(check_data_size),
+        metavar="N",
+        help="bytes of data behind the control page",
+    )
     where.add_argument(
         "--header-size",
-        type=number,
+        type=checked(check_header_size),
         metavar="N",
         default=PAGE_SIZE,
         help="bytes from the control page to the data: 4K, 16K or 64K (default 4K)",
@@ -71,10 +82,18 @@ def add_arguments(parser: ArgumentParser) -> None:
     what = parser.add_argument_group("what to show")
     what.add_argument("--history", action="store_true", help="also packets read already and still there")
     what.add_argument(
-        "--type", type=packet_type, metavar="NAME", help="only packets of this type, as in-band"
+        "--type",
+        type=packet_type,
+        metavar="NAME",
+        help="only packets of this type: in-band, completion, …, or its number",
     )
     what.add_argument("--transaction", type=number, metavar="ID", help="only packets of this transaction id")
-    what.add_argument("--limit", type=number, metavar="N", help="at most so many packets a list")
+    what.add_argument(
+        "--limit",
+        type=number,
+        metavar="N",
+        help="at most so many packets: of the waiting the first, of those read already the last",
+    )
 
     how = parser.add_argument_group("how to show it")
     form = how.add_mutually_exclusive_group()
@@ -112,17 +131,13 @@ def execute(arguments: Namespace) -> int:
 
 
 def check_usage(arguments: Namespace) -> None:
-    """Raise CallerError for options that contradict each other."""
+    """Raise UsageError for options that contradict each other."""
     if arguments.sample and arguments.file is not None:
-        raise CallerError(f"inspect: --sample is a dump itself; leave out {arguments.file}")
+        raise UsageError(f"--sample is a dump itself; leave out {arguments.file}")
     if not arguments.sample and not arguments.file:
-        raise CallerError("inspect: which FILE? (- for standard input, --sample for a look at one)")
+        raise UsageError("which FILE? (- for standard input, --sample for a look at one)")
     if arguments.whole and not (arguments.json or arguments.jsonl):
-        raise CallerError("inspect: --whole goes with --json or --jsonl")
-    if arguments.header_size not in HEADER_SIZES:
-        raise CallerError(f"inspect: --header-size is 4K, 16K or 64K, not {arguments.header_size}")
-    if arguments.data_size is not None and (arguments.data_size == 0 or arguments.data_size % PAGE_SIZE):
-        raise CallerError(f"inspect: --data-size is a multiple of {PAGE_SIZE}, not {arguments.data_size}")
+        raise UsageError("--whole goes with --json or --jsonl")
 
 
 def dump_of(arguments: Namespace) -> Dump:
@@ -157,14 +172,19 @@ def address_of(arguments: Namespace, dump: Dump) -> int | None:
 
 
 def packet_type(text: str) -> str:
-    """A packet type's name: one that is known, or unknown-N."""
+    """The label of a packet type, from its name, unknown-N or the number alone."""
     name = text.lower().replace("_", "-")
     if name in TYPE_NAMES:
         return name
-    digits = name.removeprefix("unknown-")
-    if digits == name or not digits.isdecimal() or PacketType(int(digits)).label != name:
-        raise ArgumentTypeError(f"{text!r} is no packet type; there is {', '.join(TYPE_NAMES)}, unknown-N")
-    return name
+    try:
+        kind = number(name.removeprefix("unknown-"))
+    except ArgumentTypeError:
+        kind = -1
+    if not 0 <= kind <= LARGEST_TYPE:
+        raise ArgumentTypeError(
+            f"{text!r} is no packet type; there is {', '.join(TYPE_NAMES)}, unknown-N or a number of 16 bits"
+        )
+    return type_label(kind)
 
 
 def json_lines(report: Report, *, whole: bool) -> Iterator[dict[str, Any]]:

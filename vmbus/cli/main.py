@@ -21,6 +21,8 @@ from typing import Any, NamedTuple, NoReturn, TextIO
 from vmbus.errors import VmbusError
 from vmbus.version import VERSION
 
+from .output import UsageError
+
 __all__ = ["main", "run"]
 
 DONE, FOUND_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -109,7 +111,10 @@ def run_command(words: list[str]) -> int:
         allow_abbrev=False,
     )
     module.add_arguments(parser)
-    status: int = module.execute(parser.parse_args(words[1:]))
+    try:
+        status: int = module.execute(parser.parse_args(words[1:]))
+    except UsageError as error:
+        parser.error(str(error))
     return status
 
 
@@ -163,9 +168,6 @@ def printable(text: str) -> str:
 
 
 def describe(error: VmbusError | OSError) -> str:
-    path = getattr(error, "path", "")
-    if path:
-        return f"{path}: {error}"
     if isinstance(error, OSError) and not isinstance(error, VmbusError):
         return f"{error.filename or 'standard output'}: {error.strerror or error}"
     return str(error)

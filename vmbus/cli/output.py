@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
-__all__ = ["number", "print_json", "print_json_lines", "print_lines"]
+from vmbus.errors import CallerError
+
+__all__ = ["UsageError", "checked", "number", "print_json", "print_json_lines", "print_lines"]
 
 SUFFIXES = {"k": 10, "m": 20, "g": 30}
 
 #: Addresses, sizes and transaction ids have 64 bits.
 LARGEST_NUMBER = 2**64 - 1
+
+
+class UsageError(Exception):
+    """The command line is wrong in a way that argparse cannot see, such as options that contradict."""
 
 
 def number(text: str) -> int:
@@ -28,10 +34,23 @@ def number(text: str) -> int:
     except ValueError:
         value = -1
     if value < 0:
-        raise ArgumentTypeError(f"{text!r} is no number: write 4096, 0x1000, 4_096 or 4K")
+        what = "is negative" if text.startswith("-") else "is no number"
+        raise ArgumentTypeError(f"{text!r} {what}: write 4096, 0x1000, 4_096 or 4K")
     if value << shift > LARGEST_NUMBER:
         raise ArgumentTypeError(f"{text!r} has more than 64 bits")
     return value << shift
+
+
+def checked(check: Callable[[int], int]) -> Callable[[str], int]:
+    """A converter for argparse: a number that `check` returns, and whose CallerError is the refusal."""
+
+    def convert(text: str) -> int:
+        try:
+            return check(number(text))
+        except CallerError as error:
+            raise ArgumentTypeError(str(error)) from error
+
+    return convert
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -15,7 +15,6 @@ from vmbus.layout import (
     PIPE_HEADER_SIZE,
     Footer,
     PacketDescriptor,
-    PacketFlags,
     PacketType,
     PartialPipeHeader,
 )
@@ -23,8 +22,8 @@ from vmbus.memory import RingMem
 from vmbus.pipe import pipe_header_of
 from vmbus.ring import (
     EXTENSION_HEADER_SIZE,
-    KNOWN_FLAGS,
     Ranges,
+    RingFault,
     advance,
     explain_descriptor,
     parse_extension,
@@ -35,27 +34,31 @@ from .findings import Finding, Severity
 from .recover import Trust
 from .walk import WalkedPacket
 
-__all__ = ["PacketReport", "examine_packet", "flag_names", "type_label"]
+__all__ = ["PacketReport", "examine_packet"]
 
 
 class PacketReport(NamedTuple):
     """A packet as it lies in a ring.
 
     offset                where its descriptor is, in bytes from the start of the data area
-    available             bytes from there to the end of what was walked
+    available             bytes from there to the end of what was walked; of a recovered packet, its own
     descriptor            as read; None when not all of it is there
     header                the bytes between descriptor and payload; None when there is no telling
     payload               the bytes up to the footer, padding included; None as well
-    ranges                memory outside the ring, where the header lists some and they are valid
+    ranges                memory outside the ring, where the header lists some and they are valid; None
+                          when there is no header to list them
     transfer_page_set_id  of a transfer-page packet
     footer                None when it is not there
     footer_offset         where the footer is
-    broken                the check that a reader would refuse the packet by, or None
+    broken                the check that speaks against the packet, or None
     raw                   of a broken packet, all its bytes that there are
     description           what the payload seems to be, or None
     content               the payload without the frame that the description speaks of
     trust                 of a packet recovered from behind out
-    findings              what is wrong with it
+    findings              what is wrong with it; a footer that is not its own is none
+
+    A packet recovered by its footer alone begins and ends as the footer says; its descriptor, which
+    says something else, is shown as it is.
     """
 
     offset: int
@@ -63,7 +66,7 @@ class PacketReport(NamedTuple):
     descriptor: PacketDescriptor | None
     header: bytes | None = None
     payload: bytes | None = None
-    ranges: Ranges = ()
+    ranges: Ranges | None = None
     transfer_page_set_id: int | None = None
     footer: Footer | None = None
     footer_offset: int | None = None
@@ -86,7 +89,9 @@ class PacketReport(NamedTuple):
 
     @property
     def packet_size(self) -> int | None:
-        """Bytes with its footer, as the descriptor says."""
+        """Bytes with its footer: as the descriptor says, or the footer where only that is trusted."""
+        if self.trust is Trust.FOOTER_ONLY:
+            return self.available
         return self.length + FOOTER_SIZE if self.length is not None else None
 
     @property
@@ -100,51 +105,32 @@ class PacketReport(NamedTuple):
         return self.footer == Footer(0, self.offset)
 
 
-def type_label(kind: int) -> str:
-    """The name of a packet type as reports spell it.
-
-    >>> type_label(6), type_label(99)
-    ('in-band', 'unknown-99')
-    """
-    return PacketType(kind).label
-
-
-def flag_names(flags: int) -> list[str]:
-    """The names of the flags that are set; unknown bits as one number in hex.
-
-    >>> flag_names(5)
-    ['completion-requested', '0x4']
-    """
-    names = ["completion-requested"] if flags & PacketFlags.COMPLETION_REQUESTED else []
-    unknown = flags & ~KNOWN_FLAGS
-    return [*names, f"{unknown:#x}"] if unknown else names
-
-
 def examine_packet(memory: RingMem, walked: WalkedPacket, trust: Trust | None = None) -> PacketReport:
     """Everything that can be said of a packet that a walk came to."""
     descriptor = walked.descriptor
-    if descriptor is None or not walked.whole:
+    by_footer = trust is Trust.FOOTER_ONLY
+    if descriptor is None or not (walked.whole or by_footer):
         return torn_packet(memory, walked, trust)
-    length = descriptor.length8 * SLOT
+    length = walked.available - FOOTER_SIZE if by_footer else descriptor.length8 * SLOT
     data = memory.read_at(walked.offset, length + FOOTER_SIZE)
-    footer = FOOTER.unpack(data, length)
-    footer_offset = advance(memory.size, walked.offset, length)
-    findings = [] if walked.fault is None else [descriptor_finding(walked)]
+    if by_footer:
+        findings = [extent_finding(walked, descriptor)]
+    else:
+        findings = [] if walked.fault is None else [descriptor_finding(walked)]
     data_offset = descriptor.data_offset8 * SLOT
     smallest = DESCRIPTOR_SIZE + EXTENSION_HEADER_SIZE.get(descriptor.type, 0)
-    ranges: Ranges = ()
+    ranges: Ranges | None = None
     set_id = None
     header = payload = None
     if DESCRIPTOR_SIZE <= data_offset <= length:
         header, payload = data[DESCRIPTOR_SIZE:data_offset], data[data_offset:length]
+        ranges = ()
         if data_offset >= smallest:
             try:
                 ranges, set_id = parse_extension(descriptor, header)
             except PeerError as error:
                 findings.append(packet_finding(walked.offset, error))
     broken = findings[0].check if findings else None
-    if footer != Footer(0, walked.offset):
-        findings.append(footer_finding(footer_offset, footer, walked.offset))
     description, content = describe_payload(descriptor, payload or b"")
     return PacketReport(
         offset=walked.offset,
@@ -154,8 +140,8 @@ def examine_packet(memory: RingMem, walked: WalkedPacket, trust: Trust | None = 
         payload=payload,
         ranges=ranges,
         transfer_page_set_id=set_id,
-        footer=footer,
-        footer_offset=footer_offset,
+        footer=FOOTER.unpack(data, length),
+        footer_offset=advance(memory.size, walked.offset, length),
         broken=broken,
         raw=data if broken else None,
         description=description,
@@ -192,12 +178,13 @@ def packet_finding(offset: int, error: PeerError) -> Finding:
     return Finding(error.kind.value, Severity.ERROR, offset, f"the packet {error}")
 
 
-def footer_finding(at: int, footer: Footer, offset: int) -> Finding:
+def extent_finding(walked: WalkedPacket, descriptor: PacketDescriptor) -> Finding:
+    """That descriptor and footer do not agree on where a recovered packet ends."""
     message = (
-        f"the footer says {footer.packet_offset:#06x} (reserved {footer.reserved:#x}) where the packet "
-        f"starts at {offset:#06x}: QEMU writes none, and no reader needs it"
+        f"the packet says that it is {descriptor.length8 * SLOT + FOOTER_SIZE} bytes long with its footer, "
+        f"and the footer that names its start ends after {walked.available}"
     )
-    return Finding("footer", Severity.NOTE, at, message)
+    return Finding(RingFault.INVALID_DESCRIPTOR_LENGTHS.value, Severity.ERROR, walked.offset, message)
 
 
 def describe_payload(descriptor: PacketDescriptor, payload: bytes) -> tuple[str | None, bytes]:

@@ -13,19 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from vmbus.errors import DumpError
+from vmbus.errors import CallerError, DumpError
 from vmbus.layout import CONTROL_PAGE, ControlPage, FeatureBits
 from vmbus.memory import FlatRingMem
 from vmbus.ring import inspect_ring, is_offset
-from vmbus.sizes import MAXIMUM_DATA_SIZE, PAGE_SIZE
+from vmbus.sizes import MAXIMUM_DATA_SIZE, PAGE_SIZE, check_data_size, check_header_size
 
 from .dump import Dump
 from .findings import Finding, Severity
 from .walk import walk
+from .zeros import is_zero
 
-__all__ = ["RingPlace", "ring_at", "rings_in"]
-
-ZERO_CHUNK = 1 << 20
+__all__ = ["RingPlace", "find_rings", "memory_of"]
 
 #: So many suspects are walked before a file counts as one ring: each may cost a walk of it all.
 MOST_SUSPECTS = 16
@@ -34,11 +33,12 @@ MOST_SUSPECTS = 16
 class RingPlace(NamedTuple):
     """Where a ring lies in a dump.
 
-    address       of the control page, in bytes from the start of the dump
-    header_size   bytes from there to the data area
-    data_size     bytes of the data area
-    role          "outbound" or "inbound" in a pair, else None
-    findings      what was found on the way
+    address          of the control page, in bytes from the start of the dump
+    header_size      bytes from there to the data area
+    data_size        bytes of the data area
+    role             "outbound" or "inbound" in a pair, else None
+    findings         what was found on the way
+    data_size_known  False where the data size is only what would fit
     """
 
     address: int
@@ -46,19 +46,53 @@ class RingPlace(NamedTuple):
     data_size: int
     role: str | None = None
     findings: tuple[Finding, ...] = ()
+    data_size_known: bool = True
+
+    @property
+    def end(self) -> int:
+        return self.address + self.header_size + self.data_size
+
+
+def find_rings(
+    dump: Dump, *, address: int | None = None, header_size: int = PAGE_SIZE, data_size: int | None = None
+) -> list[RingPlace]:
+    """The ring, or the two rings of a channel, in a raw dump.
+
+    address      of the control page; None where the dump should begin with it
+    header_size  bytes from there to the data area
+    data_size    bytes of the data area; None where the dump's end says it
+
+    Without address and data_size a dump must look like a ring.  Raises DumpError with what speaks
+    against one; CallerError for an address outside the dump and for sizes no ring can have.
+
+    >>> find_rings(Dump("zeros", memoryview(bytes(8192))), address=0)[0].data_size
+    4096
+    """
+    check_header_size(header_size)
+    start = address or 0
+    if start < 0 or start >= dump.size:
+        raise CallerError(
+            f"{start:#x} is not inside a file of {dump.size} bytes",
+            argument="address",
+            value=start,
+            limit=dump.size,
+        )
+    if data_size is not None:
+        return [ring_at(dump, start, header_size, check_data_size(data_size))]
+    return rings_in(dump, start, header_size, said=address is not None)
 
 
 def ring_at(dump: Dump, address: int, header_size: int, data_size: int) -> RingPlace:
     """The ring that the caller says is there; DumpError when the dump ends before it does."""
-    end = address + header_size + data_size
-    if end > dump.size:
+    place = RingPlace(address, header_size, data_size)
+    if place.end > dump.size:
         raise DumpError(
-            f"a ring of {data_size} bytes at {address:#x} ends at {end:#x}, and the file has {dump.size} "
-            "bytes; a smaller --data-size would fit",
+            f"a ring of {data_size} bytes at {address:#x} ends at {place.end:#x}, and the file has "
+            f"{dump.size} bytes{advice(dump.size - address - header_size)}",
             path=dump.path,
             place=dump.size,
         )
-    return RingPlace(address, header_size, data_size)
+    return place
 
 
 def rings_in(dump: Dump, address: int, header_size: int, *, said: bool) -> list[RingPlace]:
@@ -69,18 +103,34 @@ def rings_in(dump: Dump, address: int, header_size: int, *, said: bool) -> list[
     Raises DumpError with what speaks against a ring.
     """
     data_size = dump.size - address - header_size
-    if data_size < PAGE_SIZE or data_size % PAGE_SIZE or data_size > MAXIMUM_DATA_SIZE:
+    left_over = data_size % PAGE_SIZE
+    if data_size < PAGE_SIZE or data_size > MAXIMUM_DATA_SIZE or (left_over and not said):
         raise DumpError(
-            f"no ring fills the {max(dump.size - address, 0)} bytes from {address:#x} on: behind a control "
-            f"page of {header_size} bytes it has a multiple of {PAGE_SIZE}, up to {MAXIMUM_DATA_SIZE}; "
-            "--offset and --data-size say where one is",
+            f"the {dump.size - address} bytes from {address:#x} on are no ring: it is a control page of "
+            f"{header_size} bytes and then a multiple of {PAGE_SIZE}, up to {MAXIMUM_DATA_SIZE}{advice(data_size)}",
             path=dump.path,
             place=address,
         )
-    place = RingPlace(address, header_size, data_size)
+    place = RingPlace(address, header_size, data_size - left_over)
+    if left_over:
+        place = place._replace(findings=(size_assumed(place, left_over),), data_size_known=False)
     if not said:
         check_looks_like_a_ring(dump, place)
     return with_second_ring(dump, place)
+
+
+def size_assumed(place: RingPlace, left_over: int) -> Finding:
+    message = (
+        f"{left_over} bytes are left over behind the {place.data_size} bytes of whole pages that are taken "
+        "for the data area; --data-size says how large it is"
+    )
+    return Finding("size-assumed", Severity.NOTE, None, message)
+
+
+def advice(data_size: int) -> str:
+    """What to say to the reader of a dump whose size fits no ring."""
+    whole = min(data_size // PAGE_SIZE * PAGE_SIZE, MAXIMUM_DATA_SIZE)
+    return f"; --data-size {whole} takes what would fit" if whole > 0 else ""
 
 
 def check_looks_like_a_ring(dump: Dump, place: RingPlace) -> None:
@@ -104,38 +154,40 @@ def control_words_wrong(control: ControlPage, data_size: int) -> str | None:
     """What keeps control words from being those of a ring of `data_size` bytes, or None."""
     for name, value in (("in", control.in_offset), ("out", control.out_offset)):
         if not is_offset(data_size, value):
-            return f"{name} would be {value:#x}, and in {data_size} bytes it is a multiple of 8 below that"
+            return f"{name} is {value:#x}, which is no multiple of 8 below {data_size:#x}"
     if control.interrupt_mask > 1:
-        return f"the interrupt mask would be {control.interrupt_mask:#x}, and it is 0 or 1"
+        return f"the interrupt mask is {control.interrupt_mask:#x}, and only 0 and 1 are written there"
     return None
-
-
-def is_zero(data: bytes | memoryview) -> bool:
-    """True when the bytes are all zero; a piece at a time, for they may be many."""
-    zeros = bytes(ZERO_CHUNK)
-    view = memoryview(data)
-    return all(
-        view[at : at + ZERO_CHUNK].tobytes() == zeros[: min(ZERO_CHUNK, len(view) - at)]
-        for at in range(0, len(view), ZERO_CHUNK)
-    )
 
 
 def with_second_ring(dump: Dump, first: RingPlace) -> list[RingPlace]:
     """The pair of which `first` is the start, or `first` alone."""
     suspects = list(second_control_pages(dump, first))
     for address in suspects:
-        outbound = first._replace(data_size=address - first.address - first.header_size, role="outbound")
-        data_size = dump.size - address - first.header_size
-        inbound = RingPlace(address, first.header_size, data_size, role="inbound")
+        outbound = RingPlace(first.address, first.header_size, size_before(first, address), "outbound")
+        inbound = first._replace(
+            address=address, data_size=first.end - address - first.header_size, role="inbound"
+        )
         if ends_at_in(dump, outbound) and ends_at_in(dump, inbound):
             return [outbound, inbound]
     if suspects:
-        message = (
-            f"a page at {suspects[0]:#x} looks like the control page of a second ring, but the packets "
-            "do not bear it out; --data-size says where this ring ends"
-        )
-        return [first._replace(findings=(Finding("maybe-a-pair", Severity.NOTE, None, message),))]
+        findings = (*first.findings, maybe_a_pair(first, suspects[0]))
+        return [first._replace(findings=findings, data_size_known=False)]
     return [first]
+
+
+def size_before(first: RingPlace, address: int) -> int:
+    """Bytes of data of a ring that ends where another one begins."""
+    return address - first.address - first.header_size
+
+
+def maybe_a_pair(first: RingPlace, address: int) -> Finding:
+    message = (
+        f"the page at {address:#x} looks like the control page of a second ring, but indices and packets "
+        f"do not bear it out; --data-size {size_before(first, address)} shows the first ring alone, "
+        f"--offset {address:#x} the second"
+    )
+    return Finding("maybe-a-pair", Severity.NOTE, None, message)
 
 
 def second_control_pages(dump: Dump, first: RingPlace) -> Iterator[int]:
@@ -143,28 +195,27 @@ def second_control_pages(dump: Dump, first: RingPlace) -> Iterator[int]:
 
     The middle comes first: the two rings of a channel are mostly of one size.
     """
-    header_size = first.header_size
-    low = first.address + header_size + PAGE_SIZE
-    high = dump.size - header_size - PAGE_SIZE
-    middle = (first.address + dump.size) // 2
-    addresses = [at for at in range(low, high + 1, PAGE_SIZE) if has_control_shape(dump, at, header_size)]
+    low = first.address + first.header_size + PAGE_SIZE
+    high = first.end - first.header_size - PAGE_SIZE
+    middle = (first.address + first.end) // 2
+    addresses = [at for at in range(low, high + 1, PAGE_SIZE) if has_control_shape(dump, at, first)]
     yield from sorted(addresses, key=lambda at: at != middle)[:MOST_SUSPECTS]
 
 
-def has_control_shape(dump: Dump, address: int, header_size: int) -> bool:
-    data = dump.data
+def has_control_shape(dump: Dump, address: int, first: RingPlace) -> bool:
+    """True when a page behind a first ring could be the control page of a second.
+
+    Where the feature word is set the indices may be wrong: a broken ring is worth a note.
+    """
     control = control_page(dump, address)
-    return (
-        (
-            control.feature_bits == FeatureBits.SUPPORTS_PENDING_SEND_SIZE
-            or control.in_offset > 0
-            or control.out_offset > 0
-        )
-        and control.feature_bits <= FeatureBits.SUPPORTS_PENDING_SEND_SIZE
-        and control_words_wrong(control, dump.size - address - header_size) is None
-        and not control.other_words
-        and is_zero(data[address + CONTROL_PAGE.size : address + PAGE_SIZE])
-    )
+    if control.other_words or control.feature_bits > FeatureBits.SUPPORTS_PENDING_SEND_SIZE:
+        return False
+    if not control.feature_bits and (
+        control.in_offset == control.out_offset == 0
+        or control_words_wrong(control, first.end - address - first.header_size) is not None
+    ):
+        return False
+    return is_zero(dump.data[address + CONTROL_PAGE.size : address + PAGE_SIZE])
 
 
 def ends_at_in(dump: Dump, place: RingPlace) -> bool:
@@ -178,5 +229,4 @@ def ends_at_in(dump: Dump, place: RingPlace) -> bool:
 
 def memory_of(dump: Dump, place: RingPlace) -> FlatRingMem:
     """The ring as a read-only memory."""
-    end = place.address + place.header_size + place.data_size
-    return FlatRingMem.over(dump.data[place.address : end], header_size=place.header_size)
+    return FlatRingMem.over(dump.data[place.address : place.end], header_size=place.header_size)

@@ -10,6 +10,9 @@ How far a packet can be trusted:
     footer-only   the footer names a start whose descriptor says something else, and the chain
                   behind it goes on to an intact packet
 
+Two more words are reserved, and nothing gives them yet: length-only, for a packet that only its
+descriptor's length leads to, and guess.
+
 QEMU's hosts write no footer; behind their packets nothing is found this way.
 
 Sources: Linux include/linux/hyperv.h on the trailing offset; DPDK drivers/bus/vmbus and OpenVMM
@@ -18,7 +21,9 @@ vmbus_ring write it as well.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from enum import Enum
+from itertools import islice
 from typing import NamedTuple
 
 from vmbus.layout import FOOTER, FOOTER_SIZE, PACKET_DESCRIPTOR, SMALLEST_PACKET
@@ -28,11 +33,14 @@ from vmbus.sizes import SLOT
 
 from .walk import WalkedPacket
 
-__all__ = ["RecoveredPacket", "Trust", "recover"]
+__all__ = ["RecoveredPacket", "Trust", "count_recovered", "packets_before", "recover"]
 
 
 class Trust(Enum):
-    """How far a recovered packet can be trusted; the values stand in reports."""
+    """How far a recovered packet can be trusted; the values stand in reports.
+
+    LENGTH_ONLY and GUESS are reserved: nothing gives them yet.
+    """
 
     INTACT = "intact"
     LENGTH_ONLY = "length-only"
@@ -60,17 +68,30 @@ def recover(memory: RingMem, in_offset: int, out_offset: int) -> list[RecoveredP
     >>> [(old.packet.offset, old.trust.value) for old in recover(sender.memory, 40, 40)]
     [(0, 'intact')]
     """
-    newest_first: list[RecoveredPacket] = []
+    trusted = count_recovered(memory, in_offset, out_offset)
+    newest_first = [*islice(packets_before(memory, in_offset, out_offset), trusted)]
+    return newest_first[::-1]
+
+
+def count_recovered(memory: RingMem, in_offset: int, out_offset: int) -> int:
+    """How many packets can be recovered: up to the oldest intact one."""
     trusted = 0
+    for number, found in enumerate(packets_before(memory, in_offset, out_offset), 1):
+        if found.trust is Trust.INTACT:
+            trusted = number
+    return trusted
+
+
+def packets_before(memory: RingMem, in_offset: int, out_offset: int) -> Iterator[RecoveredPacket]:
+    """What the footers lead to from `out_offset` backwards, newest first; count_recovered says how far
+    it can be trusted.
+    """
     end = out_offset
     left = memory.size - used_bytes(memory.size, in_offset, out_offset)
     while (found := packet_before(memory, end, left)) is not None:
-        newest_first.append(found)
-        if found.trust is Trust.INTACT:
-            trusted = len(newest_first)
-        left -= used_bytes(memory.size, end, found.packet.offset)
+        yield found
+        left -= found.packet.available
         end = found.packet.offset
-    return newest_first[:trusted][::-1]
 
 
 def packet_before(memory: RingMem, end: int, left: int) -> RecoveredPacket | None:

@@ -8,12 +8,10 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from vmbus.errors import CallerError
-from vmbus.sizes import PAGE_SIZE, check_header_size
+from vmbus.sizes import PAGE_SIZE
 
 from .dump import Dump
-from .findings import Severity
-from .locate import memory_of, ring_at, rings_in
+from .locate import find_rings, memory_of
 from .ring_report import RingReport, Selection, inspect_memory
 from .to_json import SCHEMA, ring_to_json
 
@@ -31,7 +29,7 @@ class Report(NamedTuple):
     @property
     def is_sound(self) -> bool:
         """True when no ring has an error or a warning."""
-        return all(finding.severity is Severity.NOTE for ring in self.rings for finding in ring.findings)
+        return all(ring.is_sound for ring in self.rings)
 
     def to_json(self, *, whole: bool = False) -> dict[str, Any]:
         """The report as the document "vmbus.inspect/1"; `whole` adds every byte of the data areas."""
@@ -52,25 +50,11 @@ def inspect_dump(
 ) -> Report:
     """Look at the ring or the pair of rings in a raw dump.
 
-    address      of the control page; None where the dump should begin with it
-    header_size  bytes from there to the data area
-    data_size    bytes of the data area; None where the dump's end says it
+    address, header_size, data_size   where it is: see find_rings
+    selection                         which packets to report
 
-    Without address and data_size a dump must look like a ring.  Raises DumpError with what speaks
-    against one; CallerError for sizes no ring can have.
+    Raises DumpError with what speaks against a ring; CallerError as find_rings.
     """
-    check_header_size(header_size)
-    start = address or 0
-    if start < 0 or start >= dump.size:
-        raise CallerError(
-            f"{start:#x} is not inside a file of {dump.size} bytes",
-            argument="address",
-            value=start,
-            limit=dump.size,
-        )
-    if data_size is not None:
-        places = [ring_at(dump, start, header_size, data_size)]
-    else:
-        places = rings_in(dump, start, header_size, said=address is not None)
+    places = find_rings(dump, address=address, header_size=header_size, data_size=data_size)
     rings = [inspect_memory(memory_of(dump, place), place=place, selection=selection) for place in places]
     return Report(dump.path, dump.format, dump.size, rings)

@@ -5,22 +5,27 @@ The result is data; to_json and to_text turn it into what programs and people re
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import islice
 from typing import NamedTuple
 
-from vmbus.layout import CONTROL_PAGE, ControlPage
+from vmbus.layout import CONTROL_PAGE, IN_WORD, OUT_WORD, ControlPage
 from vmbus.memory import RingMem
-from vmbus.ring import free_bytes, reader_is_owed_a_signal, used_bytes, writer_is_owed_a_signal
+from vmbus.ring import free_bytes, load_control, reader_is_owed_a_signal, used_bytes, writer_is_owed_a_signal
 from vmbus.sizes import PAGE_SIZE
 
-from .check import Verdict, check_control, indices_are_valid, judge
-from .examine import PacketReport, examine_packet, type_label
-from .findings import Finding
-from .locate import ZERO_CHUNK, RingPlace, is_zero
-from .recover import recover
+from .checks import Verdict, check_control, indices_are_valid, judge
+from .examine import PacketReport, examine_packet
+from .findings import Finding, Findings, Severity
+from .locate import RingPlace
+from .names import type_label
+from .recover import count_recovered, packets_before
 from .walk import walk
+from .zeros import reads_zero
 
-__all__ = ["RingReport", "Selection", "inspect_memory"]
+__all__ = ["MOST_LOOKS", "RingReport", "Selection", "check", "inspect_memory"]
+
+#: How often a ring is looked at whose indices move meanwhile.
+MOST_LOOKS = 3
 
 
 class Selection(NamedTuple):
@@ -37,6 +42,10 @@ class Selection(NamedTuple):
     limit: int | None = None
     history: bool = False
 
+    def has_room(self, packets: list[PacketReport]) -> bool:
+        """True while the limit leaves room in a list of packets."""
+        return self.limit is None or len(packets) < self.limit
+
     def wants(self, packet: PacketReport) -> bool:
         if packet.descriptor is None:
             return self.packet_type is None and self.transaction_id is None
@@ -49,7 +58,7 @@ class RingReport(NamedTuple):
     """One ring.  What cannot be known because an index is out of range is None.
 
     place       where it lies
-    memory      its bytes, read-only
+    memory      its bytes
     control     the control words at the moment of looking
     available   bytes from out to in
     free        bytes that could be written
@@ -58,7 +67,9 @@ class RingReport(NamedTuple):
     packets     those waiting, in order
     consumed    those read already and still there, oldest first
     waiting     how many wait in all, selected or not
-    findings    of the ring and of its waiting packets
+    recovered   how many were read already and are still there, selected or not
+    findings    of the ring and of its waiting packets, the first 1000
+    is_sound    whether there is neither an error nor a warning among all findings
     """
 
     place: RingPlace
@@ -72,7 +83,23 @@ class RingReport(NamedTuple):
     packets: list[PacketReport]
     consumed: list[PacketReport]
     waiting: int
+    recovered: int
     findings: list[Finding]
+    is_sound: bool
+
+
+class Waiting:
+    """What a walk from out to in came to.
+
+    packets    those that are wanted
+    count      how many there are
+    findings   of all of them
+    """
+
+    def __init__(self) -> None:
+        self.packets: list[PacketReport] = []
+        self.count = 0
+        self.findings = Findings()
 
 
 def inspect_memory(
@@ -90,64 +117,106 @@ def inspect_memory(
     """
     wanted = selection or Selection()
     place = place or RingPlace(0, PAGE_SIZE, memory.size)
-    control = control_of(memory)
-    size = memory.size
-    findings = [*place.findings, *check_control(control, size)]
-    packets: list[PacketReport] = []
-    consumed: list[PacketReport] = []
-    waiting = 0
-    valid = indices_are_valid(control, size)
-    if valid:
-        in_offset, out_offset = control.in_offset, control.out_offset
-        for packet in (examine_packet(memory, walked) for walked in walk(memory, out_offset, in_offset)):
-            waiting += 1
-            findings += packet.findings
-            if wanted.wants(packet) and (wanted.limit is None or len(packets) < wanted.limit):
-                packets.append(packet)
-        if wanted.history:
-            consumed = select(
-                (
-                    examine_packet(memory, old.packet, old.trust)
-                    for old in recover(memory, in_offset, out_offset)
-                ),
-                wanted,
-            )
-    never_used = not any(CONTROL_PAGE.pack(control))
-    all_zero = never_used and data_is_zero(memory)
+    for _ in range(MOST_LOOKS):
+        control = load_control(memory.control)
+        memory.acquire()  # no packet is read before the indices that say that it is there
+        valid = indices_are_valid(control, memory.size)
+        waiting = look_at_waiting(memory, control, wanted) if valid else Waiting()
+        consumed, recovered = look_at_consumed(memory, control, wanted) if valid else ([], 0)
+        memory.acquire()  # and no index again before the packets
+        moved = (memory.control[OUT_WORD], memory.control[IN_WORD]) != (control.out_offset, control.in_offset)
+        if not moved:
+            break
+    findings = Findings([*place.findings, *check_control(control, memory.size)])
+    if moved:
+        findings.add([moved_finding()])
+    findings.join(waiting.findings, severity=Severity.NOTE if moved else None)
     return RingReport(
         place=place,
         memory=memory,
         control=control,
-        available=used_bytes(size, control.in_offset, control.out_offset) if valid else None,
-        free=free_bytes(size, control.in_offset, control.out_offset) if valid else None,
+        available=used_bytes(memory.size, control.in_offset, control.out_offset) if valid else None,
+        free=free_bytes(memory.size, control.in_offset, control.out_offset) if valid else None,
         reader_needs_signal=reader_level(control) if valid else None,
-        writer_needs_signal=writer_level(control, size) if valid else None,
-        verdict=judge(control, size, findings, all_zero=all_zero),
-        packets=packets,
+        writer_needs_signal=writer_level(control, memory.size) if valid else None,
+        verdict=verdict_on(memory, control, has_errors=findings.counts[Severity.ERROR] > 0),
+        packets=waiting.packets,
         consumed=consumed,
-        waiting=waiting,
-        findings=findings,
+        waiting=waiting.count,
+        recovered=recovered,
+        findings=findings.to_list(),
+        is_sound=not findings.counts[Severity.ERROR] and not findings.counts[Severity.WARNING],
     )
 
 
-def select(packets: Iterator[PacketReport], wanted: Selection) -> list[PacketReport]:
-    """The wanted ones, of which the limit keeps the newest."""
-    kept = [packet for packet in packets if wanted.wants(packet)]
-    return kept if wanted.limit is None else kept[max(len(kept) - wanted.limit, 0) :]
+def check(memory: RingMem) -> list[Finding]:
+    """Everything wrong or odd about one ring: its control words and the packets that wait in it.
+
+    >>> from vmbus.ring import connected_rings
+    >>> sender, receiver = connected_rings()
+    >>> check(sender.memory)
+    []
+    """
+    return inspect_memory(memory, selection=Selection(limit=0)).findings
 
 
-def data_is_zero(memory: RingMem) -> bool:
-    """True when the data area holds nothing but zeros."""
-    return all(
-        is_zero(memory.read_at(at, min(ZERO_CHUNK, memory.size - at)))
-        for at in range(0, memory.size, ZERO_CHUNK)
+def look_at_waiting(memory: RingMem, control: ControlPage, wanted: Selection) -> Waiting:
+    """The packets from out to in."""
+    waiting = Waiting()
+    strangers = 0
+    first_stranger = None
+    for walked in walk(memory, control.out_offset, control.in_offset):
+        packet = examine_packet(memory, walked)
+        waiting.count += 1
+        waiting.findings.add(packet.findings)
+        if packet.footer is not None and not packet.footer_agrees:
+            strangers += 1
+            first_stranger = packet.offset if first_stranger is None else first_stranger
+        if wanted.has_room(waiting.packets) and wanted.wants(packet):
+            waiting.packets.append(packet)
+    if first_stranger is not None:
+        waiting.findings.add([footer_finding(strangers, waiting.count, first_stranger)])
+    return waiting
+
+
+def look_at_consumed(
+    memory: RingMem, control: ControlPage, wanted: Selection
+) -> tuple[list[PacketReport], int]:
+    """The newest packets of those read already that are wanted, oldest first, and how many there are."""
+    if not wanted.history:
+        return [], 0
+    count = count_recovered(memory, control.in_offset, control.out_offset)
+    newest_first: list[PacketReport] = []
+    for one in islice(packets_before(memory, control.in_offset, control.out_offset), count):
+        if not wanted.has_room(newest_first):
+            break
+        packet = examine_packet(memory, *one)
+        if wanted.wants(packet):
+            newest_first.append(packet)
+    return newest_first[::-1], count
+
+
+def footer_finding(strangers: int, waiting: int, first: int) -> Finding:
+    have = "has no footer of its own" if strangers == 1 else "have no footer of their own"
+    message = (
+        f"{strangers} of {waiting} waiting packets {have}, the first at {first:#06x}: "
+        "QEMU writes none, and no reader needs it"
     )
+    return Finding("footer", Severity.NOTE, first, message)
 
 
-def control_of(memory: RingMem) -> ControlPage:
-    """The control words, each loaded once: out before in, which only runs away from it meanwhile."""
-    backwards = [memory.control[word] for word in reversed(range(CONTROL_PAGE.size // 4))]
-    return CONTROL_PAGE.unpack(b"".join(word.to_bytes(4, "little") for word in reversed(backwards)))
+def moved_finding() -> Finding:
+    message = (
+        f"in or out moved while looking, {MOST_LOOKS} times: packets may have been read and written over "
+        "meanwhile, and what is said of them is no error"
+    )
+    return Finding("ring-moved", Severity.NOTE, None, message)
+
+
+def verdict_on(memory: RingMem, control: ControlPage, *, has_errors: bool) -> Verdict:
+    never_used = not any(CONTROL_PAGE.pack(control))
+    all_zero = never_used and reads_zero(memory.read_at, memory.size)
+    return judge(control, memory.size, has_errors=has_errors, all_zero=all_zero)
 
 
 def reader_level(control: ControlPage) -> bool:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from vmbus.layout import ControlPage
-from vmbus.ring import PagedRange, Ranges, TransferPageRange
+from vmbus.layout import ControlPage, PacketFlags
+from vmbus.ring import PagedRange, TransferPageRange
 
-from .examine import PacketReport, flag_names, type_label
+from .examine import PacketReport
 from .findings import Finding
+from .names import bit_names, type_label
 from .ring_report import RingReport
 
 __all__ = ["SCHEMA", "finding_to_json", "packet_to_json", "ring_to_json"]
@@ -28,7 +29,7 @@ def ring_to_json(ring: RingReport, *, whole: bool = False) -> dict[str, Any]:
         "address_hex": f"{place.address:#x}",
         "header_size": place.header_size,
         "data_size": place.data_size,
-        "data_size_known": True,
+        "data_size_known": place.data_size_known,
         "role": place.role,
         "device": None,
         "control": control_to_json(ring.control),
@@ -70,7 +71,7 @@ def packet_to_json(packet: PacketReport) -> dict[str, Any]:
         document |= {
             "type": type_label(descriptor.type),
             "type_value": descriptor.type,
-            "flags": flag_names(descriptor.flags),
+            "flags": bit_names(PacketFlags, descriptor.flags),
             "flags_value": descriptor.flags,
             "transaction_id": descriptor.transaction_id,
             "transaction_id_hex": f"{descriptor.transaction_id:#x}",
@@ -83,7 +84,7 @@ def packet_to_json(packet: PacketReport) -> dict[str, Any]:
         "header": None if header is None else header.hex(),
         "payload_length": None if payload is None else len(payload),
         "payload": None if payload is None else payload.hex(),
-        "ranges": ranges_to_json(packet.ranges),
+        "ranges": None if packet.ranges is None else [range_to_json(one) for one in packet.ranges],
         "footer": footer_to_json(packet),
         "broken": packet.broken,
         "description": packet.description,
@@ -95,10 +96,6 @@ def packet_to_json(packet: PacketReport) -> dict[str, Any]:
     if packet.trust is not None:
         document["trust"] = packet.trust.value
     return document
-
-
-def ranges_to_json(ranges: Ranges) -> list[dict[str, Any]]:
-    return [range_to_json(one) for one in ranges]
 
 
 def range_to_json(one: PagedRange | TransferPageRange) -> dict[str, Any]:

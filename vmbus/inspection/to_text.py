@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmbus.layout import ControlPage, PacketFlags, PacketType
+from vmbus.layout import FeatureBits, PacketFlags, PacketType
 from vmbus.ring import PagedRange
 
-from .check import KNOWN_FEATURES, Verdict
-from .examine import PacketReport, flag_names, type_label
+from .checks import Verdict
+from .examine import PacketReport
 from .hexdump import hexdump
+from .names import bit_names, type_label
 from .report import Report
 from .ring_report import RingReport
 
@@ -55,9 +56,10 @@ def ring_to_lines(ring: RingReport, with_hexdump: bool) -> Iterator[str]:
         yield from packets_to_lines(ring, ring.packets, with_hexdump)
     yield ""
     yield summary(ring)
+    width = offset_width(ring)
     for finding in ring.findings:
-        where = "control" if finding.offset is None else f"{finding.offset:#06x}"
-        yield f"  {where:<8}  {finding.severity.value:<7}  {finding.check}  {finding.message}"
+        where = "control" if finding.offset is None else f"{finding.offset:#0{width}x}"
+        yield f"  {where:<{max(width, 8)}}  {finding.severity.value:<7}  {finding.check}  {finding.message}"
 
 
 def control_to_lines(ring: RingReport) -> Iterator[str]:
@@ -68,14 +70,9 @@ def control_to_lines(ring: RingReport) -> Iterator[str]:
     yield f"  in {control.in_offset:#06x}   out {control.out_offset:#06x}{room}"
     mask = "interrupts masked" if control.interrupt_mask else "interrupts unmasked"
     pending = f"pending send size {control.pending_send_size}"
-    yield f"  {mask}   {pending}   features {feature_names(control)}"
+    features = "|".join(bit_names(FeatureBits, control.feature_bits)) or "0"
+    yield f"  {mask}   {pending}   features {features}"
     yield f"  {VERDICTS[ring.verdict]}{signals(ring)}"
-
-
-def feature_names(control: ControlPage) -> str:
-    names = ["pending-send-size"] if control.feature_bits & KNOWN_FEATURES else []
-    unknown = control.feature_bits & ~KNOWN_FEATURES
-    return "|".join([*names, f"{unknown:#x}"] if unknown else names) or "0"
 
 
 def signals(ring: RingReport) -> str:
@@ -90,18 +87,24 @@ def signals(ring: RingReport) -> str:
 def packets_to_lines(ring: RingReport, packets: list[PacketReport], with_hexdump: bool) -> Iterator[str]:
     trusted = any(packet.trust for packet in packets)
     trust_title = f"  {'TRUST':<11}" if trusted else ""
-    yield f"  OFFSET   BYTES  {'TYPE':<14}  {'TRANSACTION':>18}{trust_title}  PAYLOAD"
+    width = offset_width(ring)
+    yield f"  {'OFFSET':<{width}}  {'BYTES':>6}  {'TYPE':<14}  {'TRANSACTION':>18}{trust_title}  PAYLOAD"
     for packet in packets:
         trust = f"  {packet.trust.value if packet.trust else '':<11}" if trusted else ""
         size = "-" if packet.packet_size is None else str(packet.packet_size)
         yield (
-            f"  {packet.offset:#06x}  {size:>6}  {type_of(packet):<14}  {transaction_of(packet):>18}{trust}"
+            f"  {packet.offset:#0{width}x}  {size:>6}  {type_of(packet):<14}  {transaction_of(packet):>18}{trust}"
             f"  {content_of(packet)}"
         )
         if with_hexdump:
             data = ring.memory.read_at(packet.offset, packet.shown_bytes)
             for line in hexdump(data, packet.offset, ring.memory.size):
                 yield f"    {line}"
+
+
+def offset_width(ring: RingReport) -> int:
+    """Characters of the longest offset in a ring."""
+    return max(len("0x0000"), len(f"{ring.place.data_size - 1:#x}"))
 
 
 def type_of(packet: PacketReport) -> str:
@@ -131,7 +134,7 @@ def content_of(packet: PacketReport) -> str:
     if packet.transfer_page_set_id is not None:
         parts.append(f"transfer page set {packet.transfer_page_set_id:#x}")
     if packet.descriptor is not None and packet.descriptor.flags:
-        parts.append("flags " + "|".join(flag_names(packet.descriptor.flags)))
+        parts.append("flags " + "|".join(bit_names(PacketFlags, packet.descriptor.flags)))
     return ", ".join(parts)
 
 
@@ -143,11 +146,17 @@ def payload_of(packet: PacketReport, payload: bytes) -> str:
 
 
 def summary(ring: RingReport) -> str:
-    packets = counted(ring.waiting, "packet")
-    if len(ring.packets) < ring.waiting:
-        packets += f" ({len(ring.packets)} shown)"
-    consumed = f", {len(ring.consumed)} read already" if ring.consumed else ""
-    return f"{packets}{consumed}, {counted(len(ring.findings), 'finding')}"
+    waiting = counted(ring.waiting, "packet") + shown(len(ring.packets), ring.waiting)
+    read = (
+        f", {ring.recovered} read already{shown(len(ring.consumed), ring.recovered)}"
+        if ring.recovered
+        else ""
+    )
+    return f"{waiting}{read}, {counted(len(ring.findings), 'finding')}"
+
+
+def shown(count: int, of: int) -> str:
+    return f" ({count} shown)" if count < of else ""
 
 
 def counted(count: int, noun: str) -> str:

@@ -6,7 +6,6 @@ writes; Microsoft mu_msvm EmclDxe, which asks for the ring's size minus 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 
 from vmbus.layout import SMALLEST_PACKET, ControlPage, FeatureBits
@@ -15,8 +14,7 @@ from vmbus.sizes import SLOT
 
 from .findings import Finding, Severity
 
-__all__ = ["KNOWN_FEATURES", "Verdict", "check_control", "indices_are_valid", "judge"]
-
+__all__ = ["Verdict", "check_control", "indices_are_valid", "judge"]
 
 #: A plain number: the complement of a flag has, from Python 3.11 on, no bits without a name.
 KNOWN_FEATURES = int(FeatureBits.SUPPORTS_PENDING_SEND_SIZE)
@@ -77,12 +75,13 @@ def check_control(control: ControlPage, size: int) -> list[Finding]:
     return findings
 
 
-def judge(control: ControlPage, size: int, findings: Iterable[Finding], *, all_zero: bool) -> Verdict:
-    """The verdict on a ring with these control words and findings.
+def judge(control: ControlPage, size: int, *, has_errors: bool, all_zero: bool) -> Verdict:
+    """The verdict on a ring with these control words.
 
-    all_zero   whether control words and data are nothing but zeros
+    has_errors   whether anything that was found in it is an error
+    all_zero     whether control words and data are nothing but zeros
     """
-    if any(finding.severity is Severity.ERROR for finding in findings):
+    if has_errors:
         return Verdict.CORRUPT
     if all_zero:
         return Verdict.NEVER_OPENED
