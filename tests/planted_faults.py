@@ -191,7 +191,7 @@ PLANTED_FAULTS = [
         "ring/signaling.py",
         "    return pending_send_size & ~(SLOT - 1)",
         "    return pending_send_size",
-        MODEL,
+        "ring/test_signaling.py::test_the_low_three_bits_of_a_pending_send_size_do_not_count",
     ),
     PlantedFault(
         "pending rounded down",
