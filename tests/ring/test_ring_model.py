@@ -99,7 +99,7 @@ class RingAgainstList(RuleBasedStateMachine):
         self.stale_incoming: list[IncomingOffset] = []
 
     def make_memory(self, size: int) -> RingMem:
-        raise NotImplementedError
+        raise AssertionError("each machine below has a memory of its own")
 
     # -- what the model counts -------------------------------------------------------------------
 

@@ -21,14 +21,13 @@ from vmbus.layout import (
 from vmbus.memory import RingMem
 from vmbus.pipe import pipe_header_of
 from vmbus.ring import (
-    EXTENSION_HEADER_SIZE,
     Ranges,
     RingFault,
     advance,
     explain_descriptor,
     parse_extension,
+    smallest_data_offset,
 )
-from vmbus.sizes import SLOT
 
 from .findings import Finding, Severity
 from .recover import Trust
@@ -80,12 +79,12 @@ class PacketReport(NamedTuple):
     @property
     def data_offset(self) -> int | None:
         """Bytes from its start to its payload, as the descriptor says."""
-        return self.descriptor.data_offset8 * SLOT if self.descriptor else None
+        return self.descriptor.data_offset if self.descriptor else None
 
     @property
     def length(self) -> int | None:
         """Bytes without its footer, as the descriptor says."""
-        return self.descriptor.length8 * SLOT if self.descriptor else None
+        return self.descriptor.length if self.descriptor else None
 
     @property
     def packet_size(self) -> int | None:
@@ -111,14 +110,14 @@ def examine_packet(memory: RingMem, walked: WalkedPacket, trust: Trust | None = 
     by_footer = trust is Trust.FOOTER_ONLY
     if descriptor is None or not (walked.whole or by_footer):
         return torn_packet(memory, walked, trust)
-    length = walked.available - FOOTER_SIZE if by_footer else descriptor.length8 * SLOT
+    length = walked.available - FOOTER_SIZE if by_footer else descriptor.length
     data = memory.read_at(walked.offset, length + FOOTER_SIZE)
     if by_footer:
         findings = [extent_finding(walked, descriptor)]
     else:
         findings = [] if walked.fault is None else [descriptor_finding(walked)]
-    data_offset = descriptor.data_offset8 * SLOT
-    smallest = DESCRIPTOR_SIZE + EXTENSION_HEADER_SIZE.get(descriptor.type, 0)
+    data_offset = descriptor.data_offset
+    smallest = smallest_data_offset(descriptor.type)
     ranges: Ranges | None = None
     set_id = None
     header = payload = None
@@ -154,7 +153,7 @@ def examine_packet(memory: RingMem, walked: WalkedPacket, trust: Trust | None = 
 def torn_packet(memory: RingMem, walked: WalkedPacket, trust: Trust | None) -> PacketReport:
     """A packet that its own length does not end inside the ring's published bytes."""
     finding = descriptor_finding(walked)
-    said = walked.descriptor.length8 * SLOT + FOOTER_SIZE if walked.descriptor else 0
+    said = walked.descriptor.packet_size if walked.descriptor else 0
     shown = min(walked.available, max(said, DESCRIPTOR_SIZE))
     return PacketReport(
         offset=walked.offset,
@@ -181,7 +180,7 @@ def packet_finding(offset: int, error: PeerError) -> Finding:
 def extent_finding(walked: WalkedPacket, descriptor: PacketDescriptor) -> Finding:
     """That descriptor and footer do not agree on where a recovered packet ends."""
     message = (
-        f"the packet says that it is {descriptor.length8 * SLOT + FOOTER_SIZE} bytes long with its footer, "
+        f"the packet says that it is {descriptor.packet_size} bytes long with its footer, "
         f"and the footer that names its start ends after {walked.available}"
     )
     return Finding(RingFault.INVALID_DESCRIPTOR_LENGTHS.value, Severity.ERROR, walked.offset, message)

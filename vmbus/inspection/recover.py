@@ -29,7 +29,6 @@ from typing import NamedTuple
 from vmbus.layout import FOOTER, FOOTER_SIZE, PACKET_DESCRIPTOR, SMALLEST_PACKET
 from vmbus.memory import RingMem
 from vmbus.ring import advance, descriptor_fault, is_offset, used_bytes
-from vmbus.sizes import SLOT
 
 from .walk import WalkedPacket
 
@@ -107,6 +106,6 @@ def packet_before(memory: RingMem, end: int, left: int) -> RecoveredPacket | Non
     if not SMALLEST_PACKET <= length <= left:
         return None
     descriptor = PACKET_DESCRIPTOR.unpack(memory.read_at(start, PACKET_DESCRIPTOR.size))
-    agrees = descriptor.length8 * SLOT + FOOTER_SIZE == length
+    agrees = descriptor.packet_size == length
     packet = WalkedPacket(start, descriptor, length, descriptor_fault(descriptor, length))
     return RecoveredPacket(packet, Trust.INTACT if agrees else Trust.FOOTER_ONLY)

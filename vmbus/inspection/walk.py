@@ -36,8 +36,7 @@ class WalkedPacket(NamedTuple):
     def whole(self) -> bool:
         """True when the descriptor's length ends the packet inside the walk."""
         return (
-            self.descriptor is not None
-            and SMALLEST_PACKET <= self.descriptor.length8 * SLOT + FOOTER_SIZE <= self.available
+            self.descriptor is not None and SMALLEST_PACKET <= self.descriptor.packet_size <= self.available
         )
 
 
