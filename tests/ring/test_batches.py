@@ -524,6 +524,14 @@ def test_a_changed_bytearray_does_not_change_what_was_sent():
     assert receiver.receive()[0].payload == padded(b"before")
 
 
+def test_more_sizes_than_a_sender_prepares_for_all_come_through():
+    sender, receiver = connected_rings(16384)
+    for _ in range(2):
+        for length in range(0, 8 * 600, 8):
+            sender.send(pattern(length))
+            assert receiver.receive()[0].payload == pattern(length)
+
+
 # -- transaction ids -----------------------------------------------------------------------------------
 
 WRONG_IDS = pytest.mark.parametrize("wrong", [-1, 2**64, 2**80, 1.0, "7", None], ids=repr)

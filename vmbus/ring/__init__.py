@@ -30,9 +30,6 @@ from .packets import (
 )
 from .pair import connected_rings
 from .parsing import (
-    EXTENSION_HEADER_SIZE,
-    KNOWN_FLAGS,
-    KNOWN_TYPES,
     RingFault,
     descriptor_fault,
     explain_descriptor,
@@ -50,9 +47,6 @@ from .signaling import (
 )
 
 __all__ = [
-    "EXTENSION_HEADER_SIZE",
-    "KNOWN_FLAGS",
-    "KNOWN_TYPES",
     "AddressRange",
     "Buffer",
     "GpaRange",
