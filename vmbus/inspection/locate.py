@@ -29,6 +29,9 @@ __all__ = ["RingPlace", "find_rings", "memory_of"]
 #: So many suspects are walked before a file counts as one ring: each may cost a walk of it all.
 MOST_SUSPECTS = 16
 
+#: So many packets of a suspected pair are walked: 2 MiB of the smallest ones, twice.
+MOST_WALKED = 175_000
+
 
 class RingPlace(NamedTuple):
     """Where a ring lies in a dump.
@@ -219,12 +222,15 @@ def has_control_shape(dump: Dump, address: int, first: RingPlace) -> bool:
 
 
 def ends_at_in(dump: Dump, place: RingPlace) -> bool:
-    """True when indices and packets of a ring fit its size, packet after packet up to in."""
+    """True when indices and packets of a ring fit its size, packet after packet up to in.
+
+    Gives up where more packets wait than a ring of a channel holds: each suspect is walked.
+    """
     control = control_page(dump, place.address)
     if control_words_wrong(control, place.data_size) is not None:
         return False
     packets = walk(memory_of(dump, place), control.out_offset, control.in_offset)
-    return all(packet.whole for packet in packets)
+    return all(packet.whole and count < MOST_WALKED for count, packet in enumerate(packets))
 
 
 def memory_of(dump: Dump, place: RingPlace) -> FlatRingMem:
