@@ -238,7 +238,7 @@ PLANTED_FAULTS = [
     PlantedFault(
         "index stored without a release before it",
         "ring/outgoing.py",
-        "        self._release()",
+        "        self._release()  # a call, after which an interrupt may come: nothing has moved yet",
         "        pass",
         ORDER + "a_write_goes_in_the_stated_order",
     ),
@@ -420,8 +420,8 @@ PLANTED_FAULTS += [
     PlantedFault(
         "buffers joined before they are written",
         "pipe/framing.py",
-        "    for view in views:",
-        '    for view in (b"".join(views),):',
+        "        for view in views:",
+        '        for view in (b"".join(views),):',
         MESSAGE + "buffers_are_written_one_by_one_and_never_joined",
     ),
     PlantedFault(

@@ -81,6 +81,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         forget_if_gone(sys.stdout)
         return DONE
+    except MemoryError:
+        report("this takes more memory than there is; --limit and --data-size make it less")
+        return FAILED
     except (VmbusError, OSError) as error:
         forget_if_gone(sys.stdout)
         report(describe(error))

@@ -76,6 +76,8 @@ def read_stream(stream: BinaryIO, name: str) -> Dump:
                 path=name,
                 place=LARGEST_STREAM,
             )
+    if chunk is None:
+        raise DumpError("is set not to wait for its bytes, and they are not there yet", path=name)
     if not data:
         raise DumpError("is empty", path=name, place=0)
     return Dump(name, memoryview(data))

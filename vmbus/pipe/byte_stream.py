@@ -8,6 +8,8 @@ Sources: OpenVMM vmbus_async/src/pipe.rs, byte mode.
 
 from __future__ import annotations
 
+from operator import index
+
 from vmbus.errors import CallerError, VmbusError
 from vmbus.layout import PARTIAL_PIPE_HEADER, PartialPipeHeader, PipePacketType
 from vmbus.ring import (
@@ -89,7 +91,9 @@ class BytePipe:
                 limit=1,
             )
         parts: list[bytes] = []
-        left = limit
+        # No call takes more than the ring holds, however fast the other side puts more into it.
+        left = min(index(limit), self.incoming.size)
+        first = offset.next_out
         while left:
             start = offset.next_out
             try:
@@ -99,6 +103,9 @@ class BytePipe:
                 if not parts:
                     raise
                 break
+            except BaseException:  # an interrupt: what was read is not returned, so it is not gone
+                offset.next_out = first
+                raise
             if not part:
                 if parts:
                     offset.next_out = start  # the end is for a call that has nothing else to return

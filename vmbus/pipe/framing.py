@@ -98,11 +98,15 @@ def write_packet(ring: OutgoingRing, offset: OutgoingOffset, buffers: Iterable[B
             limit=limit,
         )
     header = b"" if raw else PIPE_HEADER.pack(PipeHeader(PipePacketType.DATA, length))
-    where = ring.write(offset, OutgoingPacket.in_band(len(header) + length))
-    writer = where.writer(ring)
-    writer.write(header)
-    for view in views:
-        writer.write(view)
+    start = offset.next_in
+    try:
+        writer = ring.write(offset, OutgoingPacket.in_band(len(header) + length)).writer(ring)
+        writer.write(header)
+        for view in views:
+            writer.write(view)
+    except BaseException:  # also an interrupt: half a message is none
+        offset.next_in = start
+        raise
 
 
 def open_packet(ring: IncomingRing, offset: IncomingOffset) -> RingRange:

@@ -45,6 +45,9 @@ PLAIN_TYPES = {
     int(PacketType.COMPLETION): IncomingPacketType.COMPLETION,
 }
 
+#: A number: Python 3.10 would keep a flag for ever for every value that a hostile sender writes.
+PENDING_SEND_SIZE_FEATURE = int(FeatureBits.SUPPORTS_PENDING_SEND_SIZE)
+
 #: How much receive_many copies at once, and how much for each packet of a limit.
 STRETCH = 65536
 SHORT_STRETCH = 512
@@ -253,7 +256,7 @@ class IncomingRing(RingEnd):
     def supports_pending_send_size(self) -> bool:
         """True when the sender says that it asks for room and wants a signal then."""
         self._check_fault()
-        return bool(self._control[FEATURE_BITS_WORD] & FeatureBits.SUPPORTS_PENDING_SEND_SIZE)
+        return bool(self._control[FEATURE_BITS_WORD] & PENDING_SEND_SIZE_FEATURE)
 
     def set_interrupt_mask(self, masked: bool) -> None:
         """Tell the sender not to signal, or to signal again, when packets end an emptiness.
@@ -355,9 +358,9 @@ class IncomingRing(RingEnd):
     def _commit(self, end: int) -> bool:
         """Publish `end` as the new out; True when the sender must be signaled."""
         control = self._control
+        self._release()  # a call, after which an interrupt may come: nothing has moved yet
         self._own_index = end
         self._commits += 1
-        self._release()
         control[OUT_WORD] = end
         self._fence()
         pending = control[PENDING_SEND_SIZE_WORD]

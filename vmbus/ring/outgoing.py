@@ -136,6 +136,14 @@ class OutgoingRing(RingEnd):
         needed; CallerError when the packet could never fit, its size is negative or a number has too
         many bits.
         """
+        if len(packet.extension) % SLOT:
+            raise CallerError(
+                f"what lies between descriptor and payload is a multiple of {SLOT} bytes, not "
+                f"{len(packet.extension)}",
+                argument="extension",
+                value=len(packet.extension),
+                limit=SLOT,
+            )
         if packet.size < 0:
             raise CallerError(
                 f"a payload has no negative length, and {packet.size} is one",
@@ -326,9 +334,9 @@ class OutgoingRing(RingEnd):
     def _commit(self, end: int) -> bool:
         """Publish `end` as the new in; True when the receiver must be signaled."""
         control = self._control
+        self._release()  # a call, after which an interrupt may come: nothing has moved yet
         self._own_index = end
         self._commits += 1
-        self._release()
         control[IN_WORD] = end
         self._fence()
         mask = control[INTERRUPT_MASK_WORD]
