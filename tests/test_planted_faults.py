@@ -49,6 +49,8 @@ settings.load_profile("planted")
 
 FAILED = 1  # pytest's status when tests ran and some failed; an error in collection has another
 
+LONGEST_RUN = 300  # seconds: a fault that loops for ever is an error here, and not a test that waits
+
 
 class Workshop:
     """A copy of the package and its tests, in which lines can be changed."""
@@ -100,6 +102,7 @@ class Workshop:
             cwd=self.directory,
             env={**os.environ, **alone},
             stdin=subprocess.DEVNULL,
+            timeout=LONGEST_RUN,
             check=False,
             capture_output=True,
             text=True,
