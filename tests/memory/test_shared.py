@@ -358,6 +358,34 @@ def test_more_memory_than_the_system_has_is_a_device_error_and_leaves_no_file(
 
 
 @needs_proc
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
+def test_a_file_system_without_room_is_a_device_error_and_not_a_fault_later(monkeypatch, tmp_path):
+    def no_room(descriptor, start, length):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", no_room)
+    with pytest.raises(DeviceError) as refused:
+        SharedMemory.create(SIZE, tmp_path / "ring")
+    assert refused.value.errno == errno.ENOSPC
+    assert not (tmp_path / "ring").exists()
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
+def test_a_file_system_that_cannot_reserve_space_is_used_all_the_same(monkeypatch, tmp_path):
+    def unsupported(descriptor, start, length):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", unsupported)
+    with SharedMemory.create(SIZE, tmp_path / "ring") as shared:
+        assert shared.size == SIZE
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space")
+def test_a_file_has_all_its_space_from_the_start(tmp_path):
+    with SharedMemory.create(SIZE, tmp_path / "ring"):
+        assert (tmp_path / "ring").stat().st_blocks * 512 >= SIZE
+
+
 def test_a_file_that_exists_is_not_overwritten(tmp_path, no_descriptor_left):
     path = tmp_path / "ring"
     path.write_bytes(b"precious")

@@ -9,6 +9,7 @@ Sources: memfd_create(2), mmap(2), fcntl(2) on file sealing.
 
 from __future__ import annotations
 
+import errno
 import gc
 import mmap
 import os
@@ -71,6 +72,8 @@ class SharedMemory:
                 os.truncate(descriptor, size)
                 if path is None:
                     seal_size(descriptor)
+                else:
+                    reserve(descriptor, size)
                 return cls(descriptor, size, readonly=False)
             except BaseException:
                 os.close(descriptor)
@@ -189,6 +192,16 @@ def nameless() -> int:
     if os.name == "posix":  # elsewhere an open file cannot be deleted
         os.unlink(path)
     return descriptor
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Have the file's space now: a full file system would later end whoever touches a new page."""
+    if hasattr(os, "posix_fallocate"):
+        try:
+            os.posix_fallocate(descriptor, 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):  # what it says where it cannot
+                raise
 
 
 def seal_size(descriptor: int) -> None:

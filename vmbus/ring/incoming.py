@@ -160,7 +160,9 @@ class IncomingRing(RingEnd):
     def receive(self) -> tuple[Packet, bool]:
         """Take one packet out: the packet, copied, and whether the sender must be signaled.
 
-        Raises RingEmpty when there is none.
+        Raises RingEmpty when there is none.  An interrupt (a signal handler that raises) behind the
+        commit loses what would have been returned: where that matters use `read`, note what it
+        gave, and then `commit_read`.
         """
         if self._refusal is not None:
             self._refuse()
