@@ -12,9 +12,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -48,6 +50,9 @@ settings.load_profile("planted")
 """
 
 FAILED = 1  # pytest's status when tests ran and some failed; an error in collection has another
+
+#: Runs at a time; more would need more memory than they save time.
+LARGEST_CROWD = 4
 
 LONGEST_RUN = 300  # seconds: a fault that loops for ever is an error here, and not a test that waits
 
@@ -135,23 +140,65 @@ def reported(result: subprocess.CompletedProcess[str], verdict: str, test: str) 
     )
 
 
-@pytest.fixture(scope="module")
-def workshop(tmp_path_factory: pytest.TempPathFactory) -> Workshop:
-    return Workshop(tmp_path_factory.mktemp("workshop"))
+Run = subprocess.CompletedProcess[str]
+
+
+class Workshops:
+    """Runs tests with and without faults, as many at a time as there are processors.
+
+    directory   where to make the copies of the package, one for each run that goes on at a time
+    faults      those to be planted
+    """
+
+    def __init__(self, directory: Path, faults: Sequence[PlantedFault]) -> None:
+        count = min(os.cpu_count() or 1, LARGEST_CROWD)
+        self._free: SimpleQueue[Workshop] = SimpleQueue()
+        for number in range(count):
+            self._free.put(Workshop(directory / str(number)))
+        self._pool = ThreadPoolExecutor(count)
+        tests = sorted({fault.caught_by for fault in faults})
+        #: A run, without any fault, of every test that must notice one.
+        self.passing = self._pool.submit(self._run_right, tests)
+        self.failing = {fault.name: self._pool.submit(self._run_wrong, fault) for fault in faults}
+
+    def _run_right(self, tests: Sequence[str]) -> Run:
+        with self._workshop() as workshop:
+            return workshop.run(*tests)
+
+    def _run_wrong(self, fault: PlantedFault) -> Run:
+        with self._workshop() as workshop, workshop.planted(fault):
+            return workshop.run(fault.caught_by)
+
+    @contextmanager
+    def _workshop(self) -> Iterator[Workshop]:
+        workshop = self._free.get()
+        try:
+            yield workshop
+        finally:
+            self._free.put(workshop)
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 @pytest.fixture(scope="module")
-def passing(workshop: Workshop) -> subprocess.CompletedProcess[str]:
-    """A run, without any fault, of every test that must notice one."""
-    return workshop.run(*sorted({fault.caught_by for fault in PLANTED_FAULTS}))
+def workshops(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Workshops]:
+    """For the faults that this run of pytest has been asked for."""
+    wanted = {getattr(item, "callspec", None) and item.callspec.id for item in request.session.items}
+    faults = [fault for fault in PLANTED_FAULTS if fault.name in wanted]
+    made = Workshops(tmp_path_factory.mktemp("workshops"), faults)
+    yield made
+    made.close()
 
 
 @pytest.mark.parametrize("fault", PLANTED_FAULTS, ids=lambda fault: fault.name)
-def test_the_named_test_fails_with_the_fault_and_passes_without(fault, workshop, passing):
+def test_the_named_test_fails_with_the_fault_and_passes_without(fault, workshops):
+    passing = workshops.passing.result()
     assert reported(passing, "PASSED", fault.caught_by), passing.stdout + passing.stderr
     assert not reported(passing, "FAILED", fault.caught_by), passing.stdout
-    with workshop.planted(fault):
-        result = workshop.run(fault.caught_by)
+    result = workshops.failing[fault.name].result()
     assert result.returncode == FAILED, result.stdout + result.stderr
     assert reported(result, "FAILED", fault.caught_by), result.stdout
 
