@@ -24,6 +24,7 @@ from vmbus.errors import (
     PeerError,
     RingEmpty,
     RingFull,
+    TimedOut,
     VmbusError,
 )
 from vmbus.layout import IN_WORD, OUT_WORD
@@ -40,6 +41,12 @@ from vmbus.ring import (
     inspect_ring,
 )
 
+
+def half_done(error: TimedOut | ChannelClosed | PeerClosed) -> VmbusError:
+    error.done = 3
+    return error
+
+
 #: One of each, with every attribute set.
 EXAMPLES = (
     RingEmpty("nothing waits"),
@@ -48,8 +55,9 @@ EXAMPLES = (
     BufferTooSmall("small", needed=16, value=8),
     PeerError("bad", kind=RingFault.INVALID_RING_POINTER, offset=None, found=9, allowed=4088),
     PeerError("bad", kind=GpaRangeFault.OVERFLOW, offset=64, found=1, allowed="a sentence"),
-    ChannelClosed("closed here"),
-    PeerClosed("closed there"),
+    half_done(TimedOut("over")),
+    half_done(ChannelClosed("closed here")),
+    half_done(PeerClosed("closed there")),
     DumpError("not a ring", path="a file", place=4096),
     DeviceError(errno.EACCES, "no permission"),
 )
@@ -77,6 +85,7 @@ def test_the_examples_here_are_all_errors_but_the_bases():
 
 def test_errors_are_sorted_by_who_must_act():
     assert issubclass(RingEmpty, NotReady) and issubclass(RingFull, NotReady)
+    assert issubclass(TimedOut, NotReady) and issubclass(TimedOut, TimeoutError)
     assert issubclass(CallerError, ValueError)
     assert issubclass(BufferTooSmall, CallerError)
     assert issubclass(DeviceError, OSError)

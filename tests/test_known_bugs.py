@@ -23,6 +23,13 @@ OF_RINGS = [
 ]
 
 
+#: The bugs that a channel can have: in signals, waiting, transactions and closing.
+OF_CHANNELS = [
+    f"B{number:02}"
+    for number in (*range(1, 4), 8, *range(10, 17), *range(18, 23), 42, 47, 61, 62, 64, 65, 67)
+]
+
+
 def test_the_numbers_are_b01_to_b70_and_v01_to_v15_each_once():
     expected = [f"B{number:02}" for number in range(1, 71)] + [f"V{number:02}" for number in range(1, 16)]
     assert [bug.number for bug in CATALOGUE] == expected
@@ -65,8 +72,8 @@ def tests_of():
     return named_by()
 
 
-@pytest.mark.parametrize("number", OF_RINGS)
-def test_every_bug_of_rings_is_named_by_a_test(tests_of, number):
+@pytest.mark.parametrize("number", OF_RINGS + OF_CHANNELS)
+def test_every_bug_of_rings_and_channels_is_named_by_a_test(tests_of, number):
     assert tests_of[number], KNOWN_BUGS[number]
 
 

@@ -1,4 +1,4 @@
-"""Every fault of tests/planted_faults.py is noticed by the test that is named beside it.
+"""Every fault of tests/planted_faults.py and planted_channel_faults.py is noticed by the test that is named beside it.
 
 Each is planted in a copy of the package and its tests, in a directory of its own, and the named
 test runs there in a process of its own.  The same test, with the same seed, has passed there
@@ -20,10 +20,13 @@ from queue import SimpleQueue
 
 import pytest
 
+from tests.planted_channel_faults import PLANTED_CHANNEL_FAULTS
 from tests.planted_faults import PLANTED_FAULTS, PlantedFault
 
 ROOT = Path(__file__).parent.parent
 SEED = 20250825
+
+ALL_FAULTS = [*PLANTED_FAULTS, *PLANTED_CHANNEL_FAULTS]
 
 #: What a ring implementation is most easily wrong in: each must be among the faults, by this name.
 EXPECTED_NAMES = {
@@ -187,13 +190,13 @@ def workshops(
 ) -> Iterator[Workshops]:
     """For the faults that this run of pytest has been asked for."""
     wanted = {getattr(item, "callspec", None) and item.callspec.id for item in request.session.items}
-    faults = [fault for fault in PLANTED_FAULTS if fault.name in wanted]
+    faults = [fault for fault in ALL_FAULTS if fault.name in wanted]
     made = Workshops(tmp_path_factory.mktemp("workshops"), faults)
     yield made
     made.close()
 
 
-@pytest.mark.parametrize("fault", PLANTED_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda fault: fault.name)
 def test_the_named_test_fails_with_the_fault_and_passes_without(fault, workshops):
     passing = workshops.passing.result()
     assert reported(passing, "PASSED", fault.caught_by), passing.stdout + passing.stderr
@@ -203,7 +206,7 @@ def test_the_named_test_fails_with_the_fault_and_passes_without(fault, workshops
     assert reported(result, "FAILED", fault.caught_by), result.stdout
 
 
-@pytest.mark.parametrize("fault", PLANTED_FAULTS, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", ALL_FAULTS, ids=lambda fault: fault.name)
 def test_each_fault_changes_one_line_into_another_that_python_takes(fault):
     source = (ROOT / "vmbus" / fault.file).read_text(encoding="utf-8")
     planted = with_fault(source, fault)
@@ -213,6 +216,6 @@ def test_each_fault_changes_one_line_into_another_that_python_takes(fault):
 
 
 def test_the_faults_that_rings_are_most_easily_wrong_in_are_all_planted():
-    names = [fault.name for fault in PLANTED_FAULTS]
+    names = [fault.name for fault in ALL_FAULTS]
     assert len(set(names)) == len(names)
     assert set(names) >= EXPECTED_NAMES

@@ -27,6 +27,7 @@ _PARTS = {
         "PeerError",
         "RingEmpty",
         "RingFull",
+        "TimedOut",
         "VmbusError",
     ),
     "sizes": ("CONTROL_WORD_COUNT", "PAGE_SIZE"),
@@ -65,6 +66,18 @@ _PARTS = {
         "writer_needs_signal",
     ),
     "pipe": ("BytePipe", "MessagePipe", "PipeFault", "connected_byte_pipes", "connected_message_pipes"),
+    "channel": (
+        "AsyncByteChannel",
+        "AsyncMessageChannel",
+        "AsyncPacketChannel",
+        "ByteChannel",
+        "MessageChannel",
+        "PacketChannel",
+        "SharedChannel",
+        "Signal",
+        "connected_channels",
+        "open_streams",
+    ),
     "inspection": (),
 }
 

@@ -1,5 +1,6 @@
 """What `vmbus` offers, for type checkers; the same table as in __init__.py, held equal by a test."""
 
+from . import channel as channel
 from . import errors as errors
 from . import inspection as inspection
 from . import layout as layout
@@ -7,6 +8,16 @@ from . import memory as memory
 from . import pipe as pipe
 from . import ring as ring
 from . import sizes as sizes
+from .channel import AsyncByteChannel as AsyncByteChannel
+from .channel import AsyncMessageChannel as AsyncMessageChannel
+from .channel import AsyncPacketChannel as AsyncPacketChannel
+from .channel import ByteChannel as ByteChannel
+from .channel import MessageChannel as MessageChannel
+from .channel import PacketChannel as PacketChannel
+from .channel import SharedChannel as SharedChannel
+from .channel import Signal as Signal
+from .channel import connected_channels as connected_channels
+from .channel import open_streams as open_streams
 from .errors import BufferTooSmall as BufferTooSmall
 from .errors import CallerError as CallerError
 from .errors import ChannelClosed as ChannelClosed
@@ -17,6 +28,7 @@ from .errors import PeerClosed as PeerClosed
 from .errors import PeerError as PeerError
 from .errors import RingEmpty as RingEmpty
 from .errors import RingFull as RingFull
+from .errors import TimedOut as TimedOut
 from .errors import VmbusError as VmbusError
 from .layout import MAXIMUM_PIPE_PACKET_SIZE as MAXIMUM_PIPE_PACKET_SIZE
 from .layout import PIPE_PACKET_TYPE_DATA as PIPE_PACKET_TYPE_DATA

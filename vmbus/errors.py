@@ -1,6 +1,7 @@
 """Every error, sorted by who must act.
 
     RingEmpty, RingFull (NotReady)   nobody: try again later
+    TimedOut (NotReady)              nobody: the time given to a wait is over
     CallerError                      you: the call is wrong
     PeerError                        the other side broke the format: stop trusting this ring
     ChannelClosed, PeerClosed        you closed it, they closed it
@@ -26,6 +27,7 @@ __all__ = [
     "PeerError",
     "RingEmpty",
     "RingFull",
+    "TimedOut",
     "VmbusError",
 ]
 
@@ -54,6 +56,15 @@ class RingFull(NotReady):
         super().__init__(message)
         self.needed = needed
         self.free = free
+
+
+class TimedOut(NotReady, TimeoutError):
+    """The time given to a wait is over; what was waited for may still come.
+
+    done   how much of the call was done before: packets of a batch, bytes of a stream
+    """
+
+    done: int = 0
 
 
 class CallerError(VmbusError, ValueError):
@@ -110,11 +121,21 @@ class PeerError(VmbusError):
 
 
 class ChannelClosed(VmbusError):
-    """This side has closed the channel."""
+    """This side has closed the channel.
+
+    done   how much of the call was done before: packets of a batch, bytes of a stream
+    """
+
+    done: int = 0
 
 
 class PeerClosed(VmbusError):
-    """The other side has closed the channel, or is gone."""
+    """The other side has closed the channel, or is gone.
+
+    done   how much of the call was done before: packets of a batch, bytes of a stream
+    """
+
+    done: int = 0
 
 
 class DumpError(VmbusError):

@@ -1,0 +1,51 @@
+"""Two rings, a signal, and all the waiting.
+
+Blocking channels for threads and the same three for asyncio, between the threads of one process
+(`connected_channels`) or between processes (`SharedChannel`).
+"""
+
+from .asynchronous import AsyncByteChannel, AsyncMessageChannel, AsyncPacketChannel
+from .asyncio_streams import ChannelTransport, open_streams
+from .blocking import ByteChannel, MessageChannel, PacketChannel
+from .common import Channel, Statistics
+from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals
+from .local_signal import LocalSignal, local_signals
+from .pair import connected_channels
+from .peer_link import Life, LinkFault
+from .readiness import RECEIVER_TABLE, SENDER_TABLE, Action, Event, Row, State, table_text
+from .shared import SharedChannel
+from .signal import Signal
+from .streams import ChannelFile
+from .works import Trace
+
+__all__ = [
+    "RECEIVER_TABLE",
+    "SENDER_TABLE",
+    "Action",
+    "AsyncByteChannel",
+    "AsyncMessageChannel",
+    "AsyncPacketChannel",
+    "Bells",
+    "ByteChannel",
+    "Channel",
+    "ChannelFile",
+    "ChannelTransport",
+    "DescriptorSignal",
+    "Event",
+    "Life",
+    "LinkFault",
+    "LocalSignal",
+    "MessageChannel",
+    "PacketChannel",
+    "Row",
+    "SharedChannel",
+    "Signal",
+    "State",
+    "Statistics",
+    "Trace",
+    "connected_channels",
+    "descriptor_signals",
+    "local_signals",
+    "open_streams",
+    "table_text",
+]

@@ -1,0 +1,330 @@
+"""Signals between processes, over descriptors that can be waited for.
+
+To notify is one system call, and so is a wait that ends with a signal.  Where the system has eventfd
+and epoll each side has an eventfd, its bell.  It is watched edge-triggered: the system remembers that
+it was rung and not how often, and nothing has to be read to silence it.  Elsewhere the bells are a
+socket pair, one byte a ring; when it is full somebody has rung already.  Which of the two is chosen
+when the bells are made, not when this file is imported.
+
+A link tells of the other side's closing and death (peer_link).
+
+The other side holds the bells too.  With eventfds it can, if it means harm, fill a bell of its own
+and make it one that waits, so that `notify` does not return; with sockets it cannot.  This side's own
+`wake` does not go over a bell and is safe from it either way.
+
+Timeouts are in seconds.
+
+Sources: eventfd(2), epoll(7), unix(7).
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import selectors
+import socket
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
+from enum import Enum
+from functools import partial
+from typing import NoReturn
+
+from vmbus.errors import CallerError, DeviceError, PeerError
+
+from .peer_link import AT_ONCE, READABLE, RECEIVE_AT_ONCE, Life, PeerLink, close_all, link_pair, own_socket
+
+__all__ = ["Bells", "DescriptorSignal", "bell_pair", "descriptor_signals", "signal_ends"]
+
+#: The longest single sleep; epoll counts milliseconds in 31 bits.
+LONGEST_WAIT = 86400.0
+
+#: What one call returns at most: bell, waker, link, and the process on the other side.
+MOST_EVENTS = 4
+
+#: How much is read to silence a bell of sockets.
+RINGS = 4096
+
+RING = b"\0"
+
+
+class Bells(Enum):
+    """What a signal is made of."""
+
+    EVENTFD = "eventfd"
+    SOCKETS = "sockets"
+
+
+def bell_pair(bells: Bells | None = None) -> tuple[list[int], list[int]]:
+    """New descriptors for two ends: for each its own bell and the other's, or one for both.
+
+    bells   which kind; None for the best there is
+    """
+    quick = hasattr(os, "eventfd") and hasattr(select, "epoll")
+    if bells is Bells.EVENTFD or (bells is None and quick):
+        near, far = new_eventfds()
+        return near, far
+    one, other = socket.socketpair()
+    for end in (one, other):
+        end.setblocking(False)
+    return [one.detach()], [other.detach()]
+
+
+def new_eventfds() -> tuple[list[int], list[int]]:
+    made: list[int] = []
+    try:
+        for _ in range(2):
+            made.append(os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK))
+        for bell in (made[1], made[0]):
+            made.append(os.dup(bell))
+    except BaseException:
+        close_all(made)
+        raise
+    return made[:2], made[2:]
+
+
+def signal_ends(bells: Bells | None = None) -> tuple[tuple[list[int], int], tuple[list[int], int]]:
+    """New bells and a new link: for each of two ends what a DescriptorSignal is made of.
+
+    Raises DeviceError when the system refuses.
+    """
+    try:
+        near, far = bell_pair(bells)
+        try:
+            links = link_pair()
+        except BaseException:
+            close_all([*near, *far])
+            raise
+    except OSError as error:
+        raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
+    return (near, links[0]), (far, links[1])
+
+
+class SelectorPoller:
+    """What stands in for epoll: the two bells of sockets, silenced when they have rung."""
+
+    def __init__(self, bell: socket.socket, waker: socket.socket) -> None:
+        self._selector = selectors.DefaultSelector()
+        for heard in (bell, waker):
+            self._selector.register(heard, READABLE, heard)
+
+    def register(self, fd: int, eventmask: int, /) -> object:
+        return self._selector.register(fd, eventmask)
+
+    def unregister(self, fd: int, /) -> object:
+        return self._selector.unregister(fd)
+
+    def poll(self, timeout: float | None = None, maxevents: int = -1, /) -> list[tuple[int, int]]:
+        found = []
+        for key, mask in self._selector.select(timeout):
+            if key.data is not None:
+                self._silence(key.data)
+            found.append((key.fd, mask))
+        return found
+
+    def _silence(self, bell: socket.socket) -> None:
+        try:
+            ended = not bell.recv(RINGS, RECEIVE_AT_ONCE)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError:
+            ended = True
+        if ended:  # nobody will ring it any more; the link says what that means
+            self._selector.unregister(bell)
+
+    def fileno(self) -> int:
+        descriptor = getattr(self._selector, "fileno", None)
+        if descriptor is None:
+            raise CallerError(
+                f"{type(self._selector).__name__} has no descriptor of its own",
+                argument="self",
+                value=type(self._selector).__name__,
+                limit="a selector with a descriptor",
+            )
+        return int(descriptor())
+
+    def close(self) -> None:
+        self._selector.close()
+
+
+class DescriptorSignal:
+    """One end of the signals between two processes; a Signal.
+
+    bells   the descriptors of one end, from `bell_pair`
+    link    the descriptor of one end, from `link_pair`
+    life    how the other side is to watch this process; None for the best there is
+
+    The descriptors belong to this object from now on, also when it raises.  Nothing is said to the
+    other side before `greet`.
+
+    After the other side's closing has ended one `wait`, it ends no other: `peer_closed` tells.
+
+    In a forked child it is closed: an attachment is of one process.
+
+    Raises DeviceError when the system refuses.
+    """
+
+    def __init__(self, bells: Sequence[int], link: int, *, life: Life | None = None) -> None:
+        self.peer_closed = False
+        self._closed = False
+        self._waking = threading.Lock()
+        held = ExitStack()
+        self._held = held
+        try:
+            try:
+                if len(bells) == 2:
+                    self._hold_eventfds(held, *bells)
+                else:
+                    self._hold_sockets(held, *bells)
+            except BaseException:
+                os.close(link)
+                raise
+            self._link = PeerLink(link, self._poller, life=life)
+        except OSError as error:
+            held.close()
+            raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
+        except BaseException:
+            held.close()
+            raise
+        held.callback(self._link.close)  # the first to be closed
+        self._poll = self._poller.poll
+        self._release = weakref.finalize(self, held.close)  # also when nobody calls close()
+        of_this_process.add(self)
+
+    def _hold_eventfds(self, held: ExitStack, own: int, peer: int) -> None:
+        held.callback(close_all, [own, peer])
+        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        held.callback(os.close, waker)
+        self._poller: select.epoll | SelectorPoller = held.enter_context(select.epoll())
+        for descriptor in (own, waker):
+            self._poller.register(descriptor, select.EPOLLIN | select.EPOLLET)
+        self._bell = own
+        self._ring: Callable[[], object] = partial(os.eventfd_write, peer, 1)
+        self._wake: Callable[[], object] = partial(os.eventfd_write, waker, 1)
+
+    def _hold_sockets(self, held: ExitStack, both: int) -> None:
+        bell = held.enter_context(own_socket(both))
+        waker, wakes = socket.socketpair()
+        for end in (waker, wakes):
+            held.enter_context(end)
+            end.setblocking(False)
+        self._poller = SelectorPoller(bell, waker)
+        held.callback(self._poller.close)
+        self._bell = bell.fileno()
+        self._ring = partial(bell.send, RING, AT_ONCE)
+        self._wake = partial(wakes.send, RING, AT_ONCE)
+
+    @property
+    def fault(self) -> PeerError | None:
+        """What the other side sent over the link that no correct side sends; it then counts as gone."""
+        return self._link.fault
+
+    def greet(self) -> None:
+        """Say to the other side that this one has attached."""
+        self._link.greet()
+        self.peer_closed = self._link.over
+
+    def notify(self) -> None:
+        try:  # noqa: SIM105 - quicker than a context manager, and every message comes through here
+            self._ring()
+        except OSError:
+            pass  # rung often enough, or nobody there
+
+    def wake(self) -> None:
+        # The descriptor must not be closed, and be another's, in between.
+        with self._waking, suppress(OSError):  # OSError: it was told already
+            self._wake()
+
+    def wait(self, timeout: float | None) -> bool:
+        if timeout is None or 0 <= timeout <= LONGEST_WAIT:
+            events = self._poll(timeout, MOST_EVENTS)
+        elif timeout > LONGEST_WAIT:
+            self.wait(LONGEST_WAIT)
+            return True  # perhaps for nothing, once a day
+        else:
+            events = self._poll(0, MOST_EVENTS)
+        for descriptor, _ in events:
+            if descriptor != self._bell:
+                self._link.handle([one for one, _ in events])
+                self.peer_closed = self._link.over
+                break
+        return bool(events)
+
+    def fileno(self) -> int:
+        if self._closed:
+            refuse_closed()
+        return self._poller.fileno()
+
+    def close(self) -> None:
+        with self._waking:
+            if self._closed:
+                return
+            self._closed = True
+            self._poll = refuse_closed
+            self._ring = self._wake = do_nothing
+        of_this_process.discard(self)
+        self._release()
+
+    def abandon(self) -> None:
+        """Close without a word to the other side, in a process that this signal is not of."""
+        self._waking = threading.Lock()  # whoever held it is not in this process
+        self._link.abandon()
+        self.close()
+
+    def __repr__(self) -> str:
+        if self._closed:
+            return "<DescriptorSignal: closed>"
+        return f"<DescriptorSignal: {self._link.state.value}>"
+
+
+#: The signals that a forked child must let go of.
+of_this_process: weakref.WeakSet[DescriptorSignal] = weakref.WeakSet()
+
+
+def abandon_all() -> None:
+    """In a forked child: its copies would keep what ends with the parent from ending."""
+    for one in list(of_this_process):
+        one.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=abandon_all)
+
+
+def do_nothing() -> None:
+    """In place of what a closed signal would tell."""
+
+
+def refuse_closed(*arguments: object) -> NoReturn:
+    raise CallerError("this signal is closed", argument="self", value="closed", limit="open")
+
+
+def descriptor_signals(
+    bells: Bells | None = None, *, life: Life | None = None
+) -> tuple[DescriptorSignal, DescriptorSignal]:
+    """Two ends over descriptors, both in this process: for event loops, and for tests.
+
+    >>> near, far = descriptor_signals()
+    >>> near.notify()
+    >>> far.wait(0), far.wait(0)
+    (True, False)
+    >>> near.close(); far.wait(0), far.peer_closed
+    (True, True)
+    >>> far.close()
+    """
+    at_near, at_far = signal_ends(bells)
+    try:
+        near = DescriptorSignal(*at_near, life=life)
+    except BaseException:
+        close_all([*at_far[0], at_far[1]])
+        raise
+    try:
+        far = DescriptorSignal(*at_far, life=life)
+    except BaseException:
+        near.close()
+        raise
+    near.greet()
+    far.greet()
+    near.wait(0)  # take the answer, so that nothing is left to be told
+    return near, far

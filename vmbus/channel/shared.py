@@ -1,0 +1,452 @@
+"""A channel between two processes: its two rings in one piece of shared memory, its bells and its link.
+
+    [control page][data]  what the near side sends      [control page][data]  what the far side sends
+
+`SharedChannel.create` makes the two ends.  Each can be attached here, inherited by a forked child,
+pickled to a child that multiprocessing spawns, or sent over a Unix socket; and attached again, by
+anybody who holds it, after the one before has closed or was killed.  What was committed stays in the
+rings meanwhile; a packet that was read and not committed is read again.
+
+Whoever receives an end over a socket checks all of it.  Between processes that do not trust each
+other that is the way: memory that the other side could shorten would end this process with SIGBUS.
+
+Sizes are in bytes of a ring's data area.
+
+Sources: memfd_create(2), fcntl(2) on file sealing, unix(7).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import sys
+import threading
+import weakref
+from array import array
+from collections.abc import Callable
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, NamedTuple, NoReturn, TypeVar, final, overload
+
+from vmbus.errors import CallerError, DeviceError, PeerError
+from vmbus.memory import FlatRingMem, SharedMemory
+from vmbus.ring import IncomingRing, OutgoingRing, reader_needs_signal, writer_needs_signal
+from vmbus.sizes import PAGE_SIZE, check_data_size
+
+from .blocking import PacketChannel
+from .common import Channel
+from .descriptor_signal import Bells, DescriptorSignal, signal_ends
+from .peer_link import Life, LinkFault, close_all, receive_with_descriptors
+
+__all__ = ["SharedChannel"]
+
+Kind = TypeVar("Kind", bound=Channel)
+
+SIDES = ("near", "far")
+
+#: What is sent with the descriptors: magic, version, side, near's outgoing size, near's incoming size
+HAND_OVER = struct.Struct("<4sBB2xII")
+MAGIC = b"VMBC"
+VERSION = 1
+
+#: memory, own bell, the other's bell, link
+MOST_DESCRIPTORS = 4
+
+ON_LINUX = sys.platform == "linux"
+
+
+class Shape(NamedTuple):
+    """Which side of which channel an end is.
+
+    side          0 near, 1 far
+    near_to_far   data bytes of the first ring
+    far_to_near   data bytes of the second
+    """
+
+    side: int
+    near_to_far: int
+    far_to_near: int
+
+    @property
+    def role(self) -> str:
+        return SIDES[self.side]
+
+    @property
+    def total(self) -> int:
+        """Bytes of memory that the two rings take."""
+        return 2 * PAGE_SIZE + self.near_to_far + self.far_to_near
+
+    def rings(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """Where in memory the outgoing ring of this side is, and the incoming one: offset, length."""
+        first = (0, PAGE_SIZE + self.near_to_far)
+        second = (first[1], PAGE_SIZE + self.far_to_near)
+        return (first, second) if self.side == 0 else (second, first)
+
+
+@final
+class SharedChannel:
+    """One end of a channel between two processes, to be attached or handed on.
+
+    Made by `create` or `receive_over`, never directly.  It holds descriptors; an attached channel has
+    its own, so that closing the end does not disturb it.  A context manager that closes the end.
+
+    >>> from vmbus.channel import MessageChannel
+    >>> near, far = SharedChannel.create(4096)
+    >>> with near, far, near.attach(MessageChannel) as one, far.attach(MessageChannel) as other:
+    ...     one.send(b"hello")
+    ...     other.receive(timeout=1)
+    b'hello'
+    """
+
+    def __init__(self, shape: Shape, descriptors: list[int]) -> None:
+        self._shape = shape
+        self._descriptors = descriptors
+        self._release = weakref.finalize(self, close_all, descriptors)  # also when nobody calls close()
+
+    @classmethod
+    def create(
+        cls, size: int = 16384, *, incoming_size: int | None = None, bells: Bells | None = None
+    ) -> tuple[SharedChannel, SharedChannel]:
+        """The near and the far end of a new channel.
+
+        size            of the ring that the near end sends to, a non-zero multiple of 4096
+        incoming_size   of the ring that it receives from; None for the same
+        bells           what the signals are made of; None for the best there is
+
+        Raises CallerError for a size that no ring can have, DeviceError when the system refuses.
+        """
+        check_data_size(size)
+        near = Shape(0, size, size if incoming_size is None else check_data_size(incoming_size))
+        with SharedMemory.create(near.total) as memory:
+            ends = [[*own, link] for own, link in signal_ends(bells)]
+            try:
+                for end in ends:
+                    end.insert(0, os.dup(memory.fileno()))
+            except OSError as error:
+                for end in ends:
+                    close_all(end)
+                raise DeviceError(error.errno, f"no channel between processes: {error.strerror}") from error
+        return cls(near, ends[0]), cls(near._replace(side=1), ends[1])
+
+    # -- attaching ---------------------------------------------------------------------------
+
+    @overload
+    def attach(self, *, life: Life | None = ..., **options: Any) -> PacketChannel: ...
+
+    @overload
+    def attach(self, kind: type[Kind], *, life: Life | None = ..., **options: Any) -> Kind: ...
+
+    def attach(
+        self, kind: type[Channel] = PacketChannel, *, life: Life | None = None, **options: Any
+    ) -> Channel:
+        """A channel of that kind over this end.
+
+        kind      PacketChannel, MessageChannel, ByteChannel or one of the three for asyncio
+        life      how the other side is to notice the end of this process; None for the best there is
+        options   of that kind: spin, trace, ...
+
+        Signals the other side when the rings say that it waits: whoever was attached before may have
+        been killed between a commit and its signal.
+
+        Raises CallerError when this end is attached in this process already, or closed; DeviceError
+        when the system refuses.
+        """
+        descriptors = self._open_descriptors()
+        release = self._claim(descriptors[0])
+        with ExitStack() as undo:
+            undo.callback(release)
+            memory = undo.enter_context(SharedMemory.open(descriptors[0]))
+            rings = [FlatRingMem.over(memory.map(*place)) for place in self._shape.rings()]
+            for ring in rings:
+                undo.callback(ring.close)
+            outgoing, incoming = OutgoingRing(rings[0]), IncomingRing(rings[1])
+            signal = self._make_signal(life)
+            weakref.finalize(signal, release)  # also when nobody closes the channel
+            closing = after_closing(options.pop("on_close", None))
+            options = {"role": self._shape.role, **options, "on_close": closing.close}
+            try:
+                channel = kind(incoming, outgoing, signal, **options)
+            except BaseException:
+                signal.close()
+                raise
+            signal.greet()
+            if must_signal(memory, *self._shape.rings()):
+                signal.notify()
+            closing.push(undo.pop_all())
+        return channel
+
+    def _make_signal(self, life: Life | None) -> DescriptorSignal:
+        own: list[int] = []
+        try:
+            for descriptor in self._open_descriptors()[1:]:
+                own.append(os.dup(descriptor))
+        except OSError as error:
+            close_all(own)
+            raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
+        *bells, link = own
+        return DescriptorSignal(bells, link, life=life)
+
+    def _claim(self, memory: int) -> Callable[[], None]:
+        """Note that this end is attached in this process; the function returned notes that it is not."""
+        claim = claim_of(memory, self._shape.side)
+        with claims_lock:
+            if claim in claims:
+                raise CallerError(
+                    f"the {self._shape.role} end of this channel is attached in this process already: "
+                    "close that channel first",
+                    argument="self",
+                    value="attached",
+                    limit="attached once",
+                )
+            claims[claim] = ours = object()
+
+        def release() -> None:
+            with claims_lock:
+                if claims.get(claim) is ours:  # it may be that of a later attachment
+                    del claims[claim]
+
+        return release
+
+    @property
+    def attached(self) -> bool:
+        """Whether this end is attached in this process."""
+        return self._release.alive and claim_of(self._descriptors[0], self._shape.side) in claims
+
+    @property
+    def size(self) -> int:
+        """Data bytes of the ring that this end sends to."""
+        return self._shape.rings()[0][1] - PAGE_SIZE
+
+    @property
+    def incoming_size(self) -> int:
+        """Data bytes of the ring that this end receives from."""
+        return self._shape.rings()[1][1] - PAGE_SIZE
+
+    # -- handing on --------------------------------------------------------------------------
+
+    def send_over(self, sock: socket.socket) -> None:
+        """Send this end over a Unix socket to another process; this one keeps its own.
+
+        Raises DeviceError when the system refuses; waits as the socket does.
+        """
+        descriptors = self._open_descriptors()
+        message = HAND_OVER.pack(MAGIC, VERSION, *self._shape)
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
+        try:
+            sent = sock.sendmsg([message], rights)
+            sock.sendall(message[sent:])
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise DeviceError(error.errno, f"cannot send an end of a channel: {error.strerror}") from error
+
+    @classmethod
+    def receive_over(cls, sock: socket.socket) -> SharedChannel:
+        """Receive an end that `send_over` has sent, and check all of it.
+
+        Raises PeerError, and closes every descriptor that came, when something is wrong with it;
+        DeviceError when the system refuses; waits as the socket does.
+        """
+        descriptors: list[int] = []
+        try:
+            message, descriptors = receive_with_descriptors(sock, HAND_OVER.size, MOST_DESCRIPTORS)
+            while message and len(message) < HAND_OVER.size:
+                more = sock.recv(HAND_OVER.size - len(message))
+                if not more:
+                    break
+                message += more
+            shape = check_hand_over(message)
+            check_descriptors(descriptors, shape)
+        except BaseException as error:
+            close_all(descriptors)
+            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
+                raise DeviceError(
+                    error.errno, f"cannot receive an end of a channel: {error.strerror}"
+                ) from error
+            raise
+        return cls(shape, descriptors)
+
+    def __reduce__(self) -> tuple[Callable[..., SharedChannel], tuple[object, ...]]:
+        """For multiprocessing, which hands the descriptors to the child that it starts."""
+        from multiprocessing.reduction import DupFd  # slow to import, and only for this
+
+        return rebuild, (tuple(self._shape), [DupFd(one) for one in self._open_descriptors()])
+
+    # -- closing -----------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of this end; again is harmless.  A channel attached to it works on."""
+        self._release()
+
+    def __enter__(self) -> SharedChannel:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open_descriptors(self) -> list[int]:
+        if not self._release.alive:
+            raise CallerError(
+                f"this {self._shape.role} end of a channel is closed",
+                argument="self",
+                value="closed",
+                limit="open",
+            )
+        return self._descriptors
+
+    def __repr__(self) -> str:
+        if not self._release.alive:
+            return f"<SharedChannel: {self._shape.role}, closed>"
+        state = "attached" if self.attached else "not attached"
+        sizes = f"out {self.size} bytes, in {self.incoming_size} bytes"
+        return f"<SharedChannel: {self._shape.role}, {sizes}, {state}>"
+
+
+# -- attaching -------------------------------------------------------------------------------
+
+#: The ends that are attached in this process: device and number of their memory, and their side.
+claims: dict[tuple[int, int, int], object] = {}
+claims_lock = threading.RLock()  # a finalizer may take it in the middle
+
+
+def claim_of(memory: int, side: int) -> tuple[int, int, int]:
+    status = os.fstat(memory)
+    return status.st_dev, status.st_ino, side
+
+
+def forget_claims() -> None:
+    """In a forked child, where nothing is attached."""
+    global claims_lock
+    claims_lock = threading.RLock()  # whoever held it is not in this process
+    claims.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=forget_claims)
+
+
+def after_closing(on_close: Callable[[], object] | None) -> ExitStack:
+    """What is to be done once a channel is closed, the caller's own `on_close` last."""
+    closing = ExitStack()
+    if on_close is not None:
+        closing.callback(on_close)
+    return closing
+
+
+def must_signal(memory: SharedMemory, outgoing: tuple[int, int], incoming: tuple[int, int]) -> bool:
+    """Whether the rings say that the other side waits for what it has already.
+
+    outgoing, incoming   offset and length of each ring in memory
+    """
+    with memory.map(*outgoing) as written, memory.map(*incoming) as read:
+        return reader_needs_signal(written) or writer_needs_signal(read, incoming[1] - PAGE_SIZE)
+
+
+# -- handing on ------------------------------------------------------------------------------
+
+
+def rebuild(shape: tuple[int, int, int], passed: list[Any]) -> SharedChannel:
+    """An end in the process that it was pickled for."""
+    descriptors = [int(one.detach()) for one in passed]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return SharedChannel(Shape(*shape), descriptors)
+
+
+def check_hand_over(message: bytes) -> Shape:
+    """Which end a message hands over; PeerError when none."""
+    if len(message) != HAND_OVER.size:
+        refuse(LinkFault.BAD_HAND_OVER, f"{len(message)} bytes", len(message), f"{HAND_OVER.size} bytes")
+    magic, version, *numbers = HAND_OVER.unpack(message)
+    if (magic, version) != (MAGIC, VERSION):
+        refuse(
+            LinkFault.BAD_HAND_OVER, f"{magic!r}, version {version}", magic, f"{MAGIC!r}, version {VERSION}"
+        )
+    shape = Shape(*numbers)
+    if shape.side not in (0, 1):
+        refuse(LinkFault.BAD_HAND_OVER, f"side {shape.side}", shape.side, "0 or 1")
+    for size in (shape.near_to_far, shape.far_to_near):
+        try:
+            check_data_size(size)
+        except CallerError as error:
+            refuse(LinkFault.BAD_HAND_OVER, f"a ring of {size} bytes: {error}", size, error.limit)
+    return shape
+
+
+def check_descriptors(descriptors: list[int], shape: Shape) -> None:
+    """Raise PeerError unless these are memory of that shape, bells and a link."""
+    if len(descriptors) not in (3, 4):
+        refuse(LinkFault.BAD_HAND_OVER, f"{len(descriptors)} descriptors", len(descriptors), "3 or 4")
+    memory, *bells, link = descriptors
+    check_memory(memory, shape.total)
+    if len(bells) == 2:
+        for bell in bells:
+            check_eventfd(bell)
+    else:
+        check_socket(bells[0], "bell", (socket.SOCK_STREAM,))
+    check_socket(link, "link", (socket.SOCK_SEQPACKET, socket.SOCK_DGRAM))
+
+
+def check_memory(memory: int, total: int) -> None:
+    """Raise PeerError unless `memory` is writable, has `total` bytes, and keeps them."""
+    import fcntl  # Unix has it, and only there is anything sent
+
+    status = os.fstat(memory)
+    if not stat.S_ISREG(status.st_mode) or status.st_size != total:
+        refuse(LinkFault.BAD_MEMORY, f"memory of {status.st_size} bytes", status.st_size, f"{total} bytes")
+    if fcntl.fcntl(memory, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
+        refuse(LinkFault.BAD_MEMORY, "memory that is not opened to read and write", "mode", "read and write")
+    if not ON_LINUX:
+        return  # nothing there is sealed: the other side must be trusted not to shorten it
+    try:
+        seals = fcntl.fcntl(memory, fcntl.F_GET_SEALS)
+    except OSError:  # a file, which has none
+        seals = 0
+    writable = not seals & (fcntl.F_SEAL_WRITE | getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10))
+    if not seals & fcntl.F_SEAL_SHRINK or not writable:
+        refuse(
+            LinkFault.BAD_MEMORY,
+            f"memory with the seals {seals:#x}",
+            seals,
+            "sealed against shrinking and not against writing",
+        )
+
+
+def check_eventfd(bell: int) -> None:
+    """Raise PeerError unless `bell` is an eventfd that does not wait."""
+    import fcntl
+
+    try:
+        name = os.readlink(f"/proc/self/fd/{bell}")
+    except OSError:
+        name = "anon_inode:[eventfd]"  # no /proc here: an attachment refuses what epoll refuses
+    if name != "anon_inode:[eventfd]":
+        refuse(LinkFault.BAD_DESCRIPTOR, f"{name} as a bell", name, "an eventfd")
+    if not fcntl.fcntl(bell, fcntl.F_GETFL) & os.O_NONBLOCK:
+        refuse(LinkFault.BAD_DESCRIPTOR, "a bell that waits", name, "an eventfd that does not wait")
+
+
+def check_socket(descriptor: int, what: str, kinds: tuple[int, ...]) -> None:
+    """Raise PeerError unless `descriptor` is a Unix socket of one of these kinds."""
+    found = "no socket"
+    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        sock = socket.socket(fileno=descriptor)
+        family, kind = sock.family, sock.type
+        sock.detach()
+        if family == socket.AF_UNIX and kind in kinds:
+            return
+        found = f"a socket of family {int(family)} and kind {int(kind)}"
+    refuse(LinkFault.BAD_DESCRIPTOR, f"{found} as the {what}", found, f"a Unix socket of kind {kinds}")
+
+
+def refuse(kind: LinkFault, what: str, found: object, allowed: object) -> NoReturn:
+    raise PeerError(
+        f"the other side handed over {what}, where {allowed} is right",
+        kind=kind,
+        found=found,
+        allowed=allowed,
+    )
