@@ -79,6 +79,7 @@ _PARTS = {
         "open_streams",
     ),
     "inspection": (),
+    "fuzzing": (),
 }
 
 _HOME = {name: part for part, names in _PARTS.items() for name in names}

@@ -2,6 +2,7 @@
 
 from . import channel as channel
 from . import errors as errors
+from . import fuzzing as fuzzing
 from . import inspection as inspection
 from . import layout as layout
 from . import memory as memory

@@ -1,0 +1,327 @@
+"""What two explored sides share: words, areas of bytes, a store buffer each, and wishes for signals.
+
+The machine is one of total store order, as x86-64 is.  A store goes into the side's own buffer, and the
+oldest of a buffer becomes visible whenever it likes; a load finds the newest store of its own buffer,
+or else what is visible.  A fence waits until the own buffer is empty.
+
+Everything here is made once for each value that it can have and then compared by what it is: two
+states are the same when their parts are the same objects.
+
+Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 3, 9.2 (memory
+ordering); P. Sewell et al., x86-TSO: a rigorous and usable programmer's model, CACM 53(7), 2010.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from vmbus.errors import CallerError
+
+__all__ = ["Buffer", "Explain", "Memory", "Store", "Wish", "WishBits", "Word", "World", "say_nothing"]
+
+LEFT, RIGHT = 0, 1
+
+#: The bits of a state: who has been told to wake, and who has been closed on; those of each wish (see
+#: WishBits); above them the number of wakes for nothing that are left.
+TOLD = (1, 2)
+CLOSED = (4, 8)
+FIRST_WISH = 4
+BITS_OF_WISH = 4
+
+
+class Word(NamedTuple):
+    """A word that both sides can load and store.
+
+    value         at the start
+    hexadecimal   how the story shows it
+    """
+
+    value: int = 0
+    hexadecimal: bool = False
+
+    def show(self, value: int) -> str:
+        return f"{value:#06x}" if self.hexadecimal else str(value)
+
+
+class Wish(NamedTuple):
+    """One way in which a side says that it wants a signal.
+
+    side      who wishes: 0 for the left side, 1 for the right
+    word      the word that says so
+    says      whether a value of that word does
+    ends      a word of the same side: storing it ends the wish, whatever `word` says
+    renewed   a word of the other side: once it has stored that, what it knew of the wish is too old
+
+    The wish holds from the moment at which a value that says so can be seen.  The other side may
+    signal when it has loaded `word` while the wish held, and has not stored `renewed` or signaled
+    since; but not again for a wish that still holds and has been answered.
+    """
+
+    side: int
+    word: str
+    says: Callable[[int], bool]
+    ends: str
+    renewed: str
+
+
+class WishBits(NamedTuple):
+    """What a state knows of a wish, a bit each.
+
+    held       it holds
+    heard      the other side has loaded it while it held, now or before
+    fresh      it has held ever since
+    answered   the other side has signaled since it heard of it, and it still holds
+    """
+
+    held: int
+    heard: int
+    fresh: int
+    answered: int
+
+
+class Store:
+    """A store of a word or of bytes, on its way through a buffer.
+
+    sets, keeps   what becoming visible sets and leaves of the bits of a state
+    """
+
+    __slots__ = ("area", "data", "keeps", "name", "offset", "sets", "value", "word")
+
+    def __init__(self, name: str, word: int, value: int, area: int, offset: int, data: bytes) -> None:
+        self.name = name
+        self.word = word
+        self.value = value
+        self.area = area
+        self.offset = offset
+        self.data = data
+        self.sets = 0
+        self.keeps = -1
+
+
+class Buffer:
+    """The stores of one side that only that side sees, oldest first."""
+
+    __slots__ = ("_known", "_pushed", "first", "newest", "rest", "stores")
+
+    def __init__(self, stores: tuple[Store, ...], known: dict[tuple[Store, ...], Buffer]) -> None:
+        self.stores = stores
+        self.newest = {store.word: store.value for store in stores if store.word >= 0}
+        self._known = known
+        self._pushed: dict[Store, Buffer] = {}
+        known[stores] = self
+        if stores:
+            self.first = stores[0]
+            self.rest = self.of(stores[1:])
+
+    def of(self, stores: tuple[Store, ...]) -> Buffer:
+        return self._known.get(stores) or Buffer(stores, self._known)
+
+    def push(self, store: Store) -> Buffer:
+        pushed = self._pushed.get(store)
+        if pushed is None:
+            pushed = self._pushed[store] = self.of((*self.stores, store))
+        return pushed
+
+    def over(self, area: int, data: bytes, offset: int) -> bytes:
+        """`data`, read at `offset` of `area`, as the owner of this buffer sees it."""
+        seen: bytearray | None = None
+        for store in self.stores:
+            start = max(store.offset, offset)
+            end = min(store.offset + len(store.data), offset + len(data))
+            if store.area == area and start < end:
+                seen = bytearray(data) if seen is None else seen
+                seen[start - offset : end - offset] = store.data[start - store.offset : end - store.offset]
+        return data if seen is None else bytes(seen)
+
+
+class Memory:
+    """The visible value of every word and area."""
+
+    __slots__ = ("_after", "_known", "areas", "values")
+
+    def __init__(
+        self,
+        values: tuple[int, ...],
+        areas: tuple[bytes, ...],
+        known: dict[tuple[tuple[int, ...], tuple[bytes, ...]], Memory],
+    ) -> None:
+        self.values = values
+        self.areas = areas
+        self._known = known
+        self._after: dict[Store, Memory] = {}
+        known[values, areas] = self
+
+    def after(self, store: Store) -> Memory:
+        """This memory once the store is visible."""
+        memory = self._after.get(store)
+        if memory is None:
+            values, areas = self.values, self.areas
+            if store.word >= 0:
+                values = (*values[: store.word], store.value, *values[store.word + 1 :])
+            else:
+                old = areas[store.area]
+                new = old[: store.offset] + store.data + old[store.offset + len(store.data) :]
+                areas = (*areas[: store.area], new, *areas[store.area + 1 :])
+            memory = self._known.get((values, areas)) or Memory(values, areas, self._known)
+            self._after[store] = memory
+        return memory
+
+
+class Prepared(Protocol):
+    """What `World.prepare` fills in of a node."""
+
+    acts: list[Any]
+    question: Any
+    place: int
+    looks: tuple[tuple[int, int], ...]
+    stores: tuple[Store, ...]
+    sets: int
+    keeps: int
+
+
+Explain = Callable[[Mapping[str, int]], Iterable[str]]
+
+
+def say_nothing(words: Mapping[str, int]) -> Iterable[str]:
+    """No sentence."""
+    return ()
+
+
+class World:
+    """The names of all that is shared, what it starts as, and who wishes for signals how.
+
+    words    name, and the word or its first value
+    areas    name, and the bytes at the start
+    wishes   when a signal is wanted; where none are given, no signal is judged
+    explain  sentences about the visible words, for the end of a story
+    """
+
+    def __init__(
+        self,
+        words: Mapping[str, Word | int],
+        areas: Mapping[str, bytes],
+        wishes: Sequence[Wish],
+        explain: Explain = say_nothing,
+    ) -> None:
+        self.explain = explain
+        self.words = {name: word if isinstance(word, Word) else Word(word) for name, word in words.items()}
+        self.areas = dict(areas)
+        self.wishes = tuple(wishes)
+        self._word_index = {name: index for index, name in enumerate(self.words)}
+        self._area_index = {name: index for index, name in enumerate(self.areas)}
+        self.memory = Memory(
+            tuple(word.value for word in self.words.values()), tuple(self.areas.values()), {}
+        )
+        self.buffer = Buffer((), {})
+        self._stores: dict[tuple[int, str, Any], Store] = {}
+        for wish in self.wishes:
+            for name in (wish.word, wish.ends, wish.renewed):
+                self.word_index(name)
+        #: For each side, the wishes that it can hear of.
+        self.heard_by = tuple(
+            [self.bits_of(number) for number, wish in enumerate(self.wishes) if wish.side != side]
+            for side in (LEFT, RIGHT)
+        )
+        #: One wake for nothing.
+        self.one_wake = 1 << FIRST_WISH + BITS_OF_WISH * len(self.wishes)
+
+    def bits_of(self, number: int) -> WishBits:
+        """The bits of the wish of that number."""
+        first = 1 << FIRST_WISH + BITS_OF_WISH * number
+        return WishBits(first, first << 1, first << 2, first << 3)
+
+    def signal(self, side: int, bits: int) -> tuple[int, bool]:
+        """The bits behind a signal, and whether anybody wished for it."""
+        wished = not self.wishes
+        for _, heard, fresh, answered in self.heard_by[side]:
+            if bits & heard:
+                # A signal for a wish that is over comes too late to be one for the next.
+                wished = wished or not (bits & fresh and bits & answered)
+                if bits & fresh:
+                    bits |= answered
+                bits &= ~(heard | fresh)
+        return bits, wished
+
+    def looked_at(self, number: int) -> tuple[int, int]:
+        """The bit that a wish holds, and those that a load sets then."""
+        held, heard, fresh, _ = self.bits_of(number)
+        return held, heard | fresh
+
+    def first_bits(self, spurious_wakes: int) -> int:
+        """The bits of the first state: a word that says so from the start is a wish from the start."""
+        held = sum(
+            self.bits_of(number).held
+            for number, wish in enumerate(self.wishes)
+            if wish.says(self.words[wish.word].value)
+        )
+        return held + spurious_wakes * self.one_wake
+
+    def word_index(self, name: str) -> int:
+        return index_of(self._word_index, name, "word")
+
+    def prepare(self, side: int, node: Prepared) -> None:
+        """Fill in what the names in a node stand for."""
+        stores = []
+        for what, place, value in node.acts:
+            if what == "wake":
+                node.sets |= TOLD[side]
+            elif what != "note":
+                stores.append(self._store(side, place, value))
+                for number, wish in enumerate(self.wishes):
+                    if wish.side != side and wish.renewed == place:
+                        _, heard, fresh, _ = self.bits_of(number)
+                        node.keeps &= ~(heard | fresh)
+        node.stores = tuple(stores)
+        kind, place, offset, length = node.question
+        if kind.value == "load":
+            node.place = self.word_index(place)
+            node.looks = tuple(
+                self.looked_at(number)
+                for number, wish in enumerate(self.wishes)
+                if wish.side != side and wish.word == place
+            )
+        elif kind.value == "read":
+            node.place = self._checked_area(place, offset, length)
+
+    def _checked_area(self, name: str, offset: int, length: int) -> int:
+        index = index_of(self._area_index, name, "area")
+        size = len(self.areas[name])
+        if offset < 0 or length < 0 or offset + length > size:
+            raise CallerError(
+                f"{length} bytes at {offset} are not all in {name}, which has {size}",
+                argument="offset",
+                value=(offset, length),
+                limit=size,
+            )
+        return index
+
+    def _store(self, side: int, place: str, value: Any) -> Store:
+        store = self._stores.get((side, place, value))
+        if store is not None:
+            return store
+        if isinstance(value, tuple):
+            offset, data = value
+            store = Store(place, -1, 0, self._checked_area(place, offset, len(data)), offset, data)
+        else:
+            store = Store(place, self.word_index(place), value, -1, 0, b"")
+        for number, wish in enumerate(self.wishes):
+            if wish.side == side and place in (wish.word, wish.ends):
+                held, _, fresh, answered = self.bits_of(number)
+                store.keeps &= ~(held | fresh | answered)
+                if place == wish.word and wish.says(value):
+                    store.sets |= held
+        self._stores[side, place, value] = store
+        return store
+
+
+def index_of(indices: Mapping[str, int], name: str, what: str) -> int:
+    index = indices.get(name)
+    if index is None:
+        raise CallerError(
+            f"there is no {what} {name!r}: {', '.join(indices) or 'none at all'}",
+            argument=what,
+            value=name,
+            limit=", ".join(indices),
+        )
+    return index

@@ -1,0 +1,303 @@
+"""One side of an exploration: ordinary code, stopped before each step that can be seen from outside.
+
+The code of a side is a function of the values that it loaded.  So what it will do next is named by
+those values, its history, and needs no thread: to go on from a history, run the code from its start,
+answer each question as before, and stop it at the first that has no answer yet.  The histories of one
+side form a tree; each of its nodes is found out once.
+
+Stores, and all else that the other side cannot notice at once, need no answer.  They are noted with
+the node that they lead to.
+
+Limits.  The code must do the same again when it gets the same answers: no clock, no random numbers, no
+threads of its own.  Where it does not, the exploration ends with a CallerError.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from enum import Enum
+from typing import Any, NamedTuple
+
+from vmbus.errors import CallerError
+
+from .shared import Store, World
+
+__all__ = ["Act", "Kind", "Node", "Question", "Script", "Side", "Tree"]
+
+#: What a side does before it asks the next question: far more than any ring does.
+MOST_ACTS = 10_000
+
+
+class Kind(Enum):
+    """What a side is about to do."""
+
+    LOAD = "load"
+    READ = "read"
+    FENCE = "fence"
+    NOTIFY = "signal"
+    WAIT = "wait"
+    POLL = "poll"
+    CLOSE = "close"
+    BEGIN = "begin"
+    END = "end"
+    FAILED = "failed"
+
+    __hash__ = object.__hash__
+
+
+class Question(NamedTuple):
+    """A step of one side, and where.
+
+    place    the name of a word or an area
+    offset   bytes from the start of an area
+    length   bytes
+    """
+
+    kind: Kind
+    place: str = ""
+    offset: int = 0
+    length: int = 0
+
+
+class Act(NamedTuple):
+    """What a side does on its own: a store, a write, a wake of its own wait, or a word for the story."""
+
+    what: str
+    place: str = ""
+    value: Any = None
+
+
+class Stop(BaseException):
+    """Ends a run at the first question without an answer.  Whoever catches it meets it again."""
+
+
+Script = Callable[["Side"], object]
+
+
+class Side:
+    """What the code of one side may do; each method but the stores is a step.
+
+    A script is a function of one of these.  Where it is a generator function, what it does before its
+    first `yield` is done alone, before anything is explored: the left side first, then the right.
+    """
+
+    def __init__(self, answers: list[Any], expected: list[Question]) -> None:
+        self._answers = answers
+        self._expected = expected
+        self._asked = 0
+        self.question: Question | None = None
+        self.acts: list[Act] = []
+        self.misuse: CallerError | None = None
+
+    # -- steps -------------------------------------------------------------------------------
+
+    def load(self, word: str) -> int:
+        """The value of a word, as this side sees it now."""
+        return self.ask(Question(Kind.LOAD, word))  # type: ignore[no-any-return]
+
+    def read(self, area: str, offset: int, length: int) -> bytes:
+        """Bytes of an area, as this side sees them now."""
+        return self.ask(Question(Kind.READ, area, offset, length))  # type: ignore[no-any-return]
+
+    def fence(self) -> None:
+        """Go on when all stores of this side can be seen."""
+        self.ask(FENCE)
+
+    def notify(self) -> None:
+        """Wake the other side, or keep it from sleeping once."""
+        self.ask(NOTIFY)
+
+    def wait(self) -> bool:
+        """Sleep until woken; True when the other side has closed."""
+        return self.ask(WAIT)  # type: ignore[no-any-return]
+
+    def poll(self) -> tuple[bool, bool]:
+        """Whether `wait` would not have slept, and whether the other side has closed; takes the signal."""
+        return self.ask(POLL)  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        """Tell the other side that this one is gone: it never sleeps again."""
+        self.ask(CLOSE)
+
+    # -- what nobody sees yet ----------------------------------------------------------------
+
+    def store(self, word: str, value: int) -> None:
+        """Store a word; the other side sees it later."""
+        self.act(Act("store", word, value))
+
+    def write(self, area: str, offset: int, data: bytes) -> None:
+        """Store bytes in an area; the other side sees them later, all at once."""
+        self.act(Act("write", area, (offset, data)))
+
+    def wake(self) -> None:
+        """Keep this side itself from sleeping once."""
+        self.act(Act("wake"))
+
+    def note(self, text: str) -> None:
+        """A line for the story."""
+        self.act(Act("note", value=text))
+
+    # -- inside ------------------------------------------------------------------------------
+
+    def ask(self, question: Question) -> Any:
+        """The recorded answer; Stop where there is none yet."""
+        at = self._asked
+        if at == len(self._answers):
+            self.question = self.question or question
+            raise Stop
+        if self._expected[at] != question:
+            self.refuse(
+                f"a side that was run again with the same answers did something else: {text_of(question)} "
+                f"where it had done {text_of(self._expected[at])}"
+            )
+        self._asked = at + 1
+        self.acts = []
+        return self._answers[at]
+
+    def act(self, act: Act) -> None:
+        if self.question is not None:
+            raise Stop
+        self.acts.append(act)
+        if len(self.acts) > MOST_ACTS:
+            self.refuse(f"a side did {MOST_ACTS} things in a row without one that depends on the other side")
+
+    def refuse(self, message: str) -> None:
+        """End the exploration: it could not be trusted."""
+        self.misuse = CallerError(message, argument="script", value=message, limit="what can be explored")
+        raise self.misuse
+
+
+FENCE = Question(Kind.FENCE)
+NOTIFY = Question(Kind.NOTIFY)
+WAIT = Question(Kind.WAIT)
+POLL = Question(Kind.POLL)
+CLOSE = Question(Kind.CLOSE)
+BEGIN = Question(Kind.BEGIN)
+END = Question(Kind.END)
+FAILED = Question(Kind.FAILED)
+
+
+def text_of(question: Question) -> str:
+    """A question in an error message."""
+    where = f" {question.place}" if question.place else ""
+    return f"{question.kind.value}{where}"
+
+
+class Node:
+    """One history of one side: what it did last, and what it will do next.
+
+    acts       what it did on the way here, behind the answer
+    stores     those of the acts that go into its store buffer
+    sets       what the acts set and clear of the bits of a state
+    keeps
+    question   its next step; END or FAILED where there is none
+    place      the index of its word or area
+    looks      of each wish that this load tells of, the bit that it holds, and the bits that are then set
+    result     what the script returned
+    error      what the script raised
+    """
+
+    __slots__ = (
+        "acts",
+        "answer",
+        "answers",
+        "error",
+        "keeps",
+        "kind",
+        "looks",
+        "parent",
+        "place",
+        "question",
+        "result",
+        "sets",
+        "stores",
+    )
+
+    def __init__(self, parent: Node | None, answer: Any) -> None:
+        self.parent = parent
+        self.answer = answer
+        self.answers: dict[Any, Node] = {}
+        self.acts: list[Act] = []
+        self.stores: tuple[Store, ...] = ()
+        self.sets = 0
+        self.keeps = -1
+        self.question = END
+        self.kind = Kind.END
+        self.place = -1
+        self.looks: tuple[tuple[int, int], ...] = ()
+        self.result: object = None
+        self.error: Exception | None = None
+
+    def history(self) -> tuple[list[Any], list[Question]]:
+        """All answers up to here, and the questions they answer."""
+        answers, questions = [], []
+        node = self
+        while node.parent is not None:
+            answers.append(node.answer)
+            questions.append(node.parent.question)
+            node = node.parent
+        return answers[::-1], questions[::-1]
+
+
+class Tree:
+    """All histories of one side that have been met.
+
+    index    0 for the left side, 1 for the right
+    begins   whether the script has something to do before the exploration begins
+    """
+
+    def __init__(self, index: int, script: Script, world: World) -> None:
+        self.index = index
+        self._script = script
+        self._world = world
+        self.size = 0
+        self.begins = False
+        self.root = self.grow(None, None)
+
+    def grow(self, parent: Node | None, answer: Any) -> Node:
+        """The node behind `answer`: run the script up to there."""
+        node = Node(parent, answer)
+        side = Side(*node.history())
+        self._run(side, node)
+        if side.misuse is not None:
+            raise side.misuse
+        if side.question is not None:
+            node.question = side.question
+            node.result = node.error = None
+        node.kind = node.question.kind
+        node.acts = side.acts
+        self._world.prepare(self.index, node)
+        self.size += 1
+        if parent is not None:
+            parent.answers[answer] = node
+        return node
+
+    def _run(self, side: Side, node: Node) -> None:
+        running: object = None
+        try:
+            running = self._script(side)
+            if isinstance(running, Generator):
+                self.begins = True
+                node.result = run_generator(side, running)
+            else:
+                node.result = running
+        except Stop:
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever code under test raises is what was looked for
+            node.question = FAILED
+            node.error = error.with_traceback(None)
+        if isinstance(running, Generator):
+            with suppress(Stop):
+                running.close()
+
+
+def run_generator(side: Side, running: Generator[object, object, object]) -> object:
+    """What comes before the first `yield`, the mark that the exploration begins, and the rest."""
+    try:
+        next(running)
+        side.ask(BEGIN)
+        while True:
+            next(running)
+    except StopIteration as end:
+        return end.value
