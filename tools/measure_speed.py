@@ -32,6 +32,15 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from two_processes import (
+    channel_round_trips,
+    channel_stream,
+    pin_this,
+    pipe_stream,
+    socket_round_trips,
+    socket_stream,
+)
+
 from vmbus import PAGE_SIZE, FlatRingMem, PacketType, PagedRingMem, RingMem, connected_rings
 from vmbus.inspection import walk
 from vmbus.layout import PACKET_DESCRIPTOR_SCHEMA
@@ -41,7 +50,10 @@ REPETITIONS = 7
 BATCH = 32
 
 #: How often a side does its work in one repetition: so often that it takes tens of milliseconds.
-ROUNDS = {"small": 200, "large": 50, "walks": 3, "processes": 3}
+ROUNDS = {"small": 200, "large": 50, "walks": 3, "processes": 3, "streams": 300, "trips": 30}
+
+#: Seconds that a side of row 8 looks before it sleeps: far longer than an answer takes.
+SPIN = 0.001
 
 
 class Wrong(Exception):
@@ -326,6 +338,7 @@ BATCH_WORK = f"send_many + receive_many, {BATCH} x 64 B"
 LARGE_WORK = "send + receive, 16 KiB"
 PIPE = "multiprocessing.Pipe"
 SEQPACKET = "SEQPACKET socket pair"
+SEQPACKET_PINNED = "the same pair; both on two CPUs"
 FLAT = "the same over FlatRingMem"
 
 
@@ -361,6 +374,42 @@ def row_4(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
         yield Contest(4, f"{work}, over PagedRingMem", FLAT, Figure(0.5, 0.8), "message", ours, theirs)
 
 
+def row_5(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    yield from streams_of_batches(cleanup, rounds, 5, 64, {SEQPACKET: Figure(1.4, 2.5), PIPE: Figure(2.7, 5)})
+
+
+def row_6(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    figures = {SEQPACKET: Figure(1, 1.5), PIPE: Figure(2.2, 3)}
+    yield from streams_of_batches(cleanup, rounds, 6, 1024, figures)
+
+
+def streams_of_batches(
+    cleanup: ExitStack, rounds: dict[str, int], row: int, size: int, figures: dict[str, Figure]
+) -> Iterator[Contest]:
+    often, payloads = rounds["streams"], payloads_of(size)
+    for against, peer in ((SEQPACKET, socket_stream), (PIPE, pipe_stream)):
+        ours = channel_stream(cleanup, RING_SIZE, payloads, often, batches=True)
+        theirs = peer(cleanup, payloads, often)
+        work = f"two processes, batches of {BATCH} x {size} B"
+        yield Contest(row, work, against, figures[against], "message", ours, theirs)
+
+
+def row_7(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    often, payloads = rounds["streams"], payloads_of(64)
+    ours = channel_stream(cleanup, RING_SIZE, payloads, often, batches=False)
+    theirs = pipe_stream(cleanup, payloads, often)
+    yield Contest(7, "two processes, one send a message, 64 B", PIPE, Figure(1.2, 2), "message", ours, theirs)
+
+
+def row_8(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    often, payloads = rounds["trips"], payloads_of(64)
+    other = pin_this(cleanup)
+    for work, spin, figure in (("asleep", 0.0, Figure(0.45, 0.7)), ("spinning", SPIN, Figure(1.2, 2))):
+        ours = channel_round_trips(cleanup, RING_SIZE, payloads, often, processor=other, spin=spin)
+        theirs = socket_round_trips(cleanup, payloads, often, processor=other)
+        yield Contest(8, f"round trip, 64 B, {work}", SEQPACKET_PINNED, figure, "round trip", ours, theirs)
+
+
 def row_9(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
     dump = dump_of_packets()
     ours, theirs = walking(dump, rounds["walks"]), parsing(dump, rounds["walks"])
@@ -389,6 +438,10 @@ ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
     2: row_2,
     3: row_3,
     4: row_4,
+    5: row_5,
+    6: row_6,
+    7: row_7,
+    8: row_8,
     9: row_9,
     12: row_12,
     13: row_13,

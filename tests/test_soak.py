@@ -1,0 +1,152 @@
+"""The soak runs in bounded time, finds nothing where all is well, and finds what is planted."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.known_bugs import known_bug
+from vmbus.channel import RECEIVER_TABLE, SENDER_TABLE
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="channels between processes run on Linux")
+
+ROOT = Path(__file__).parents[1]
+
+#: Rows of a side at rest that has what it came for: the channels take a quicker way, uncounted.
+QUICK = {("masked", "ready"), ("free", "ready")}
+
+
+def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(ROOT / "tools" / "soak.py"), *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+
+
+def counted(*arguments: str, status: int = 0) -> dict[str, object]:
+    done = soak("--json", *arguments)
+    assert (done.returncode, done.stderr) == (status, ""), done.stdout
+    return json.loads(done.stdout)
+
+
+def test_nothing_is_lost_duplicated_or_torn_and_every_waiting_state_is_entered():
+    found = counted("--seconds", "1.5", "--seed", "7")
+    assert (found["lost"], found["duplicated"], found["torn"], found["failure"]) == (0, 0, 0, None)
+    assert found["messages"] > 200 and found["bytes"] > 100_000 and found["signals"] > 20
+    assert (found["kills"], found["redelivered"]) == (0, 0)
+    assert (
+        2 <= found["attachments"] <= 4
+    )  # who is not done when the other side closes comes back for the rest
+    rows = {(row["side"], row["state"], row["event"]): row["count"] for row in found["rows"]}
+    assert len(rows) == len(RECEIVER_TABLE) + len(SENDER_TABLE)
+    never = {row[1:] for row, count in rows.items() if count == 0}
+    assert never <= QUICK
+
+
+@known_bug("B15", "B65")
+def test_processes_that_are_killed_over_and_over_lose_nothing():
+    found = counted("--seconds", "1.5", "--kill")
+    assert (found["lost"], found["duplicated"], found["torn"], found["failure"]) == (0, 0, 0, None)
+    assert found["kills"] > 5 and found["messages"] > 200
+    # One for each start, and one more for most kills: the other side attaches again too.
+    assert 2 + found["kills"] <= found["attachments"] <= 4 + 4 * found["kills"]
+    assert found["redelivered"] <= found["kills"]
+
+
+@pytest.mark.parametrize(
+    ("plant", "count"), [("lose", "lost"), ("duplicate", "duplicated"), ("tear", "torn")]
+)
+def test_what_is_planted_is_counted_once_for_each_way(plant, count):
+    found = counted("--seconds", "0.5", "--plant", plant, status=1)
+    assert {name: found[name] for name in ("lost", "duplicated", "torn")} == {
+        "lost": 0,
+        "duplicated": 0,
+        "torn": 0,
+        count: 2,
+    }
+
+
+def test_people_are_told_the_same_counts():
+    done = soak("--seconds", "0.3", "--seed", "3")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "two processes, rings of 32768 bytes, 0.3 seconds, seed 3"
+    assert [line.split() for line in lines[-3:]] == [["0", "lost"], ["0", "duplicated"], ["0", "torn"]]
+
+
+@pytest.mark.parametrize("arguments", [["--seconds", "0"], ["--seconds", "nan"], ["--plant", "x"], ["more"]])
+def test_what_cannot_be_done_is_refused(arguments):
+    done = soak(*arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "error: " in done.stderr
+
+
+def run_script(script: str, path: Path) -> subprocess.Popen[str]:
+    """A soak that is changed a little, in a session of its own."""
+    path.write_text("import sys\nsys.path.insert(0, 'tools')\nimport soak\n" + script)
+    return subprocess.Popen(
+        [sys.executable, str(path)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+#: Tells the ids of its two processes once both have attached.
+TELLING = """
+let_run = soak.Watch.let_run
+
+def tell_and_run(self, until):
+    while not all(side[side.ATTACHMENTS] for side in self.journal.sides):
+        pass
+    print(*(process.pid for process in self.running), flush=True)
+    return let_run(self, until)
+
+soak.Watch.let_run = tell_and_run
+sys.exit(soak.main(["--seconds", "60"]))
+"""
+
+
+def test_an_interrupt_ends_both_processes_and_says_nothing(tmp_path):
+    process = run_script(TELLING, tmp_path / "told.py")
+    assert process.stdout is not None
+    children = [int(number) for number in process.stdout.readline().split()]
+    assert len(children) == 2
+    os.killpg(process.pid, signal.SIGINT)
+    output, errors = process.communicate(timeout=30)
+    assert (process.returncode, output, errors) == (130, "", "")
+    for child in children:
+        with pytest.raises(ProcessLookupError):
+            os.kill(child, 0)
+
+
+#: A writer that ends with an error; a reader that never ends.
+FAILING = "soak.Side.write = lambda self, channel: 1 / 0\nsys.exit(soak.main(['--seconds', '20']))\n"
+HANGING = """
+import threading
+soak.PATIENCE = 0.5
+soak.Side.read = lambda self, channel: threading.Event().wait()
+sys.exit(soak.main(['--seconds', '0.2']))
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "says"), [(FAILING, "ended early, with status 1"), (HANGING, "side hangs")]
+)
+def test_a_process_that_fails_or_hangs_is_a_failure_and_not_a_wait(script, says, tmp_path):
+    process = run_script(script, tmp_path / "wrong.py")
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1].startswith("soak: the ") and errors.rstrip().endswith(says)

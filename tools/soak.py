@@ -1,0 +1,555 @@
+"""Send packets between two processes for a while, and account for every one of them.
+
+Both processes send and receive at once, over a SharedChannel with small rings, packets of every size
+up to the largest, with pauses at random on either side, so that each row of the two readiness tables
+is gone through.  Each packet has a number and a checksum; whoever receives it counts
+
+    lost         a number is left out
+    duplicated   a number comes again
+    torn         the checksum, the length or the transaction id is not that of the packet sent
+
+and the exit status is 0 when all three are zero, 1 when one is not or a process fails or hangs, and
+2 when nothing could be run.
+
+With --kill a process is killed at random moments, and another one attached in its place.  A reader
+notes each number in a journal before it gives the packet's space back; the packet that it was killed
+over is met again by the next one, and counted as redelivered.  A writer notes each number, and where
+in the ring it will be, before it commits; the next one sees from the ring whether it came to that.
+
+--plant does wrong on purpose, with one packet each way, to show that it would be seen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import random
+import signal
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any, NamedTuple
+from zlib import crc32
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from vmbus.channel import RECEIVER_TABLE, SENDER_TABLE, PacketChannel, Signal
+from vmbus.channel.shared import SharedChannel
+from vmbus.errors import ChannelClosed, PeerClosed, TimedOut
+from vmbus.layout import IN_WORD
+from vmbus.memory import SharedMemory
+from vmbus.ring import IncomingRing, OutgoingRing, Packet, PacketSize
+
+RING_SIZE = 32 * 1024
+
+#: number, length, checksum of the rest and of these two
+HEADER = struct.Struct("<QII")
+
+#: The number of the packet that --plant spoils.
+PLANTED = 20
+PLANTS = ("lose", "duplicate", "tear")
+
+#: Seconds that the two processes get for what is still on its way at the end.
+PATIENCE = 30
+
+#: Seconds between two kills: from, to.
+KILL_EVERY = (0.02, 0.12)
+
+#: With --kill: how often a process hesitates where being killed is worst, and for how many seconds.
+HESITATION = 0.02
+LONGEST_HESITATION = 0.004
+
+#: Packets between two looks at the channel's own counts.
+STATISTICS_EVERY = 50
+
+#: More than any index: in a journal where nothing was written yet.
+NO_INDEX = 2**32
+
+ROWS = [("receiver", row) for row in RECEIVER_TABLE.values()] + [
+    ("sender", row) for row in SENDER_TABLE.values()
+]
+SIDES = ("near", "far")
+
+
+class Words:
+    """A stretch of the journal: 64-bit numbers that outlive the process that wrote them."""
+
+    def __init__(self, words: memoryview) -> None:
+        self.words = words
+
+    def __getitem__(self, place: int) -> int:
+        return int(self.words[place])
+
+    def add(self, place: int, count: int = 1) -> None:
+        self.words[place] += count
+
+
+class WayJournal(Words):
+    """What is known of the packets of one way.
+
+    The writer's note is a number and an index.  It has two places for it and says last which of them
+    counts: a writer that is killed over its note has not noted anything.
+    """
+
+    SIZE = 16
+    CURRENT, FIRST_NOTE, DONE, LAST, READ, BYTES, REDELIVERED, LOST, DUPLICATED, TORN = 0, 1, *range(5, 13)
+
+    def start(self) -> None:
+        self.words[self.FIRST_NOTE + 1] = NO_INDEX
+
+    def note_write(self, number: int, index: int) -> None:
+        other = 1 - self[self.CURRENT]
+        place = self.FIRST_NOTE + 2 * other
+        self.words[place] = number
+        self.words[place + 1] = index
+        self.words[self.CURRENT] = other
+
+    def written(self, index: int) -> int:
+        """The number of the last packet that was committed; `index` is what the ring says now."""
+        place = self.FIRST_NOTE + 2 * self[self.CURRENT]
+        number, noted = self[place], self[place + 1]
+        return number if index != noted else number - 1
+
+    def note_read(self, number: int, first: bool) -> None:
+        """Account for a packet; `first` of an attachment."""
+        expected = self[self.READ] + 1
+        if number == expected - 1 and first and number:
+            self.add(self.REDELIVERED)
+        elif number < expected:
+            self.add(self.DUPLICATED)
+        else:
+            self.add(self.LOST, number - expected)
+            self.words[self.READ] = number
+
+
+class SideJournal(Words):
+    """What the channels of one side have counted."""
+
+    SIZE = 16
+    ATTACHMENTS, AFTER_WRITE, AFTER_READ, FIRST_ROW = 0, 1, 2, 3
+
+
+class Journal:
+    """Memory that both processes, and the one that watches over them, write their counts into."""
+
+    STOP = 0
+
+    def __init__(self) -> None:
+        size = 8 * (1 + 2 * WayJournal.SIZE + 2 * SideJournal.SIZE)
+        words = SharedMemory.create(size).map().cast("Q")
+        self.words = words
+        start = 1
+        self.ways = []
+        self.sides = []
+        for _ in SIDES:
+            self.ways.append(WayJournal(words[start : start + WayJournal.SIZE]))
+            start += WayJournal.SIZE
+            self.sides.append(SideJournal(words[start : start + SideJournal.SIZE]))
+            start += SideJournal.SIZE
+        for way in self.ways:
+            way.start()
+
+    def stop(self) -> None:
+        self.words[self.STOP] = 1
+
+    def stopping(self) -> bool:
+        return bool(self.words[self.STOP])
+
+
+class SoakChannel(PacketChannel):
+    """A channel that notes what it is about to commit.
+
+    The rings are asked to do the same as ever, with a note at the last moment before.
+
+    hesitate   called between a note and its commit, and between a commit and its signal: the moments
+               at which being killed is worst
+    """
+
+    def __init__(
+        self,
+        incoming: IncomingRing,
+        outgoing: OutgoingRing,
+        signal: Signal,
+        *,
+        reads: WayJournal,
+        writes: WayJournal,
+        hesitate: Callable[[], object],
+        **options: Any,
+    ) -> None:
+        first = True
+        send = outgoing.send
+
+        def note_and_receive() -> tuple[Packet, bool]:
+            nonlocal first
+            offset = incoming.incoming()
+            read = incoming.read(offset)
+            payload = read.payload.reader(incoming).read_all()
+            packet = Packet(read.type, read.descriptor.transaction_id, payload)
+            number = account(packet, reads)
+            reads.note_read(number, first)
+            first = False
+            hesitate()
+            must_signal = incoming.commit_read(offset)
+            hesitate()
+            return packet, must_signal
+
+        def note_and_send(
+            payload: bytes, transaction_id: int = 0, completion_requested: bool = False
+        ) -> bool:
+            writes.note_write(transaction_id, int(outgoing.memory.control[IN_WORD]))
+            hesitate()
+            must_signal = send(payload, transaction_id, completion_requested)
+            hesitate()
+            return must_signal
+
+        incoming.receive = note_and_receive  # type: ignore[method-assign]
+        outgoing.send = note_and_send  # type: ignore[method-assign]
+        super().__init__(incoming, outgoing, signal, **options)
+
+
+def make_payload(number: int, length: int) -> bytes:
+    """`length` bytes that say which packet they are and whether they are whole."""
+    body = (number.to_bytes(8, "little") * (length // 8 + 1))[: length - HEADER.size]
+    return HEADER.pack(number, length, checksum(number, body)) + body
+
+
+def checksum(number: int, body: bytes) -> int:
+    return crc32(body, crc32(number.to_bytes(8, "little")))
+
+
+def account(packet: Packet, way: WayJournal) -> int:
+    """The number of a packet; noted as torn when it is not whole."""
+    payload = packet.payload
+    number, length, found = HEADER.unpack_from(payload)
+    body = payload[HEADER.size :]
+    if (number, length, found) != (packet.transaction_id, len(payload), checksum(number, body)):
+        way.add(way.TORN)
+    way.add(way.BYTES, len(payload))
+    return packet.transaction_id
+
+
+class Task(NamedTuple):
+    """What is to be done."""
+
+    seconds: float
+    kill: bool
+    plant: str | None
+    seed: int
+
+
+class Side:
+    """One of the two processes, over as many attachments as it takes.
+
+    number   0 near, 1 far
+    """
+
+    def __init__(self, end: SharedChannel, number: int, journal: Journal, seed: str, task: Task) -> None:
+        self.end = end
+        self.journal = journal
+        self.writes, self.reads = journal.ways[number], journal.ways[1 - number]
+        self.counts = journal.sides[number]
+        self.draw = random.Random(seed)
+        self.task = task
+        self.failures: list[BaseException] = []
+
+    def run(self) -> None:
+        while not self.attach_once():
+            pass
+
+    def attach_once(self) -> bool:
+        """One attachment, until all is done (True) or the other side goes."""
+        self.counts.add(SideJournal.ATTACHMENTS)
+        self.told = [0] * (len(ROWS) + 2)
+        with self.end.attach(
+            SoakChannel, reads=self.reads, writes=self.writes, hesitate=self.hesitate
+        ) as channel:
+            writer = threading.Thread(target=self.guard, args=(self.write, channel), daemon=True)
+            writer.start()
+            try:
+                done = self.read(channel)
+                if done:
+                    writer.join()
+            finally:
+                self.tell(channel)
+                channel.close()
+                writer.join()
+        if self.failures:
+            raise self.failures[0]
+        return done and bool(self.writes[WayJournal.DONE])
+
+    def hesitate(self) -> None:
+        if self.task.kill and self.draw.random() < HESITATION:
+            time.sleep(self.draw.random() * LONGEST_HESITATION)
+
+    def guard(self, work: Callable[[SoakChannel], object], channel: SoakChannel) -> None:
+        try:
+            work(channel)
+        except (PeerClosed, ChannelClosed):
+            pass
+        except BaseException as error:  # noqa: BLE001 - raised again by the thread that waits for this one
+            self.failures.append(error)
+            channel.close()
+
+    def write(self, channel: SoakChannel) -> None:
+        """Send packets until it is time to stop."""
+        draw = random.Random(self.draw.random())
+        number = 1 + self.writes.written(int(channel.outgoing.memory.control[IN_WORD]))
+        largest = channel.outgoing.maximum_packet_size() - PacketSize.in_band(0)
+        pause = Pauses(draw)
+        while not self.journal.stopping():
+            pause()
+            payload = make_payload(number, random_length(draw, largest))
+            copies = 1
+            if number == PLANTED and self.task.plant == "lose":
+                number += 1
+                continue
+            if number == PLANTED and self.task.plant == "tear":
+                payload = payload[:-1] + bytes([payload[-1] ^ 1])
+            if number == PLANTED and self.task.plant == "duplicate":
+                copies = 2
+            for _ in range(copies):
+                send_patiently(channel, payload, number, draw)
+            number += 1
+        self.writes.words[WayJournal.LAST] = number - 1
+        self.writes.words[WayJournal.DONE] = 1
+        channel.signal.notify()  # the other side may sleep, and there is nothing more to come
+
+    def read(self, channel: SoakChannel) -> bool:
+        """Receive until there is nothing more to come (True), or the other side goes."""
+        draw = random.Random(self.draw.random())
+        pause = Pauses(draw)
+        received = 0
+        while True:
+            over = bool(self.reads[WayJournal.DONE])  # before the look
+            try:
+                channel.receive(timeout=0 if over else draw.choice([0, 0.001, 0.05]))
+            except TimedOut:
+                if over:
+                    return True
+                continue
+            except (PeerClosed, ChannelClosed):
+                return over
+            received += 1
+            if received % STATISTICS_EVERY == 0:
+                self.tell(channel)
+            pause()
+
+    def tell(self, channel: SoakChannel) -> None:
+        """Add to the journal what the channel has counted since the last time."""
+        found = channel.statistics()
+        now = [found.signals_after_write, found.signals_after_read]
+        now += [found.walked.get((row.state.value, row.event.value), 0) for _, row in ROWS]
+        for place, (before, count) in enumerate(zip(self.told, now, strict=True)):
+            self.counts.add(SideJournal.AFTER_WRITE + place, count - before)
+        self.told = now
+
+
+class Pauses:
+    """A worker that is mostly quick, sometimes slow, and sometimes stops for a while."""
+
+    def __init__(self, draw: random.Random) -> None:
+        self.draw = draw
+        self.left = 0
+        self.slow = False
+
+    def __call__(self) -> None:
+        if self.left == 0:
+            self.left = self.draw.randrange(1, 60)
+            self.slow = self.draw.random() < 0.4
+            time.sleep(self.draw.choice([0, 0, 0.001, 0.01]))
+        self.left -= 1
+        if self.slow:
+            time.sleep(self.draw.random() * 0.001)
+
+
+def random_length(draw: random.Random, largest: int) -> int:
+    """A length of a payload: mostly short, sometimes all that a ring can hold; a multiple of 8."""
+    longest = draw.choice([64, 256, 256, 2048, largest])
+    return max(HEADER.size, draw.randrange(HEADER.size, longest + 1) // 8 * 8)
+
+
+def send_patiently(channel: SoakChannel, payload: bytes, number: int, draw: random.Random) -> None:
+    """Send one packet, giving up and beginning again at random."""
+    while True:
+        try:
+            return channel.send(payload, number, timeout=draw.choice([0, 0.001, 0.05, 1]))
+        except TimedOut:
+            continue
+
+
+# -- watching over them ----------------------------------------------------------------------
+
+
+def run_side(ends: Sequence[SharedChannel], number: int, journal: Journal, seed: str, task: Task) -> None:
+    """All of one process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
+    signal.alarm(int(task.seconds + 2 * PATIENCE) + 1)  # unless it was killed itself
+    ends[1 - number].close()
+    Side(ends[number], number, journal, seed, task).run()
+
+
+class Watch:
+    """Starts the two processes, kills them where that is asked for, and ends them."""
+
+    def __init__(self, task: Task) -> None:
+        self.task = task
+        self.draw = random.Random(task.seed)
+        self.context = multiprocessing.get_context("fork")
+        self.ends = SharedChannel.create(RING_SIZE)
+        self.journal = Journal()
+        self.running: list[BaseProcess] = []
+        self.started = 0
+        self.kills = 0
+
+    def start(self, number: int) -> BaseProcess:
+        self.started += 1
+        seed = f"{self.task.seed} {number} {self.started}"
+        process = self.context.Process(
+            target=run_side,
+            args=(self.ends, number, self.journal, seed, self.task),
+            name=SIDES[number],
+            daemon=True,
+        )
+        process.start()
+        return process
+
+    def run(self) -> str | None:
+        """Run for the time given; what went wrong, or None."""
+        try:
+            self.running = [self.start(number) for number in (0, 1)]
+            return self.let_run(time.monotonic() + self.task.seconds) or self.let_end(
+                time.monotonic() + PATIENCE
+            )
+        finally:
+            for process in self.running:
+                process.kill()
+                process.join()
+            for end in self.ends:
+                end.close()
+
+    def let_run(self, until: float) -> str | None:
+        while (left := until - time.monotonic()) > 0:
+            pause = self.draw.uniform(*KILL_EVERY) if self.task.kill else 0.2
+            time.sleep(min(pause, left))
+            for process in self.running:
+                if process.exitcode is not None:
+                    return f"the {process.name} side ended early, with status {process.exitcode}"
+            if self.task.kill and pause < left:
+                number = self.draw.randrange(2)
+                self.running[number].kill()
+                self.running[number].join()
+                self.kills += 1
+                self.running[number] = self.start(number)
+        return None
+
+    def let_end(self, until: float) -> str | None:
+        self.journal.stop()
+        for process in self.running:
+            process.join(max(0, until - time.monotonic()))
+            if process.exitcode is None:
+                return f"the {process.name} side hangs"
+            if process.exitcode:
+                return f"the {process.name} side ended with status {process.exitcode}"
+        return None
+
+    def result(self, failure: str | None) -> dict[str, Any]:
+        ways, sides = self.journal.ways, self.journal.sides
+
+        def over_ways(place: int) -> int:
+            return sum(way[place] for way in ways)
+
+        def over_sides(place: int) -> int:
+            return sum(side[place] for side in sides)
+
+        rows = [
+            {
+                "side": who,
+                "state": row.state.value,
+                "event": row.event.value,
+                "action": row.action.value,
+                "count": over_sides(SideJournal.FIRST_ROW + place),
+            }
+            for place, (who, row) in enumerate(ROWS)
+        ]
+        return {
+            "seconds": self.task.seconds,
+            "seed": self.task.seed,
+            "ring_size": RING_SIZE,
+            "python": sys.version.split()[0],
+            "messages": over_ways(WayJournal.READ),
+            "bytes": over_ways(WayJournal.BYTES),
+            "signals": over_sides(SideJournal.AFTER_WRITE) + over_sides(SideJournal.AFTER_READ),
+            "attachments": over_sides(SideJournal.ATTACHMENTS),
+            "kills": self.kills,
+            "redelivered": over_ways(WayJournal.REDELIVERED),
+            "lost": over_ways(WayJournal.LOST) + self.lost_at_the_end(failure),
+            "duplicated": over_ways(WayJournal.DUPLICATED),
+            "torn": over_ways(WayJournal.TORN),
+            "rows": rows,
+            "failure": failure,
+        }
+
+    def lost_at_the_end(self, failure: str | None) -> int:
+        """Packets that were committed last and never came."""
+        if failure is not None:
+            return 0  # they may lie in the rings still
+        return sum(max(0, way[WayJournal.LAST] - way[WayJournal.READ]) for way in self.journal.ways)
+
+
+def show(result: dict[str, Any]) -> None:
+    """The result for people."""
+    print(
+        f"two processes, rings of {result['ring_size']} bytes, {result['seconds']} seconds, seed {result['seed']}"
+    )
+    for name in ("messages", "bytes", "signals", "attachments", "kills", "redelivered"):
+        print(f"{result[name]:>14,} {name}")
+    for row in result["rows"]:
+        print(f"{row['count']:>14,} {row['side']}, {row['state']}, {row['event']}: {row['action']}")
+    for name in ("lost", "duplicated", "torn"):
+        print(f"{result[name]:>14,} {name}")
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--seconds", type=float, default=10, help="how long (%(default)s)")
+    parser.add_argument("--kill", action="store_true", help="kill a side at random moments, and go on")
+    parser.add_argument("--plant", choices=PLANTS, help="do wrong on purpose, to see that it is seen")
+    parser.add_argument("--seed", type=int, help="of sizes, pauses and kills; another each time")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    chosen = parser.parse_args(arguments)
+    if not 0 < chosen.seconds <= 10**6:
+        parser.error(f"--seconds is more than 0 and at most a million, not {chosen.seconds}")
+    return chosen
+
+
+def main(arguments: list[str] | None = None) -> int:
+    chosen = parse_arguments(arguments)
+    if sys.platform != "linux":
+        print("soak: channels between processes run on Linux", file=sys.stderr)
+        return 2
+    seed = int.from_bytes(os.urandom(4), "little") if chosen.seed is None else chosen.seed
+    watch = Watch(Task(chosen.seconds, chosen.kill, chosen.plant, seed))
+    try:
+        failure = watch.run()
+    except KeyboardInterrupt:
+        return 130
+    result = watch.result(failure)
+    if chosen.json:
+        print(json.dumps(result))
+    else:
+        show(result)
+    if failure is not None:
+        print(f"soak: {failure}", file=sys.stderr)
+    return 1 if failure or any(result[name] for name in ("lost", "duplicated", "torn")) else 0
+
+
+if __name__ == "__main__":
+    with suppress(BrokenPipeError):
+        sys.exit(main())
