@@ -18,9 +18,6 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="channels betwee
 
 ROOT = Path(__file__).parents[1]
 
-#: Rows of a side at rest that has what it came for: the channels take a quicker way, uncounted.
-QUICK = {("masked", "ready"), ("free", "ready")}
-
 
 def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
@@ -44,13 +41,11 @@ def test_nothing_is_lost_duplicated_or_torn_and_every_waiting_state_is_entered()
     assert (found["lost"], found["duplicated"], found["torn"], found["failure"]) == (0, 0, 0, None)
     assert found["messages"] > 200 and found["bytes"] > 100_000 and found["signals"] > 20
     assert (found["kills"], found["redelivered"]) == (0, 0)
-    assert (
-        2 <= found["attachments"] <= 4
-    )  # who is not done when the other side closes comes back for the rest
+    # Who is not done when the other side closes comes back for the rest.
+    assert 2 <= found["attachments"] <= 4
     rows = {(row["side"], row["state"], row["event"]): row["count"] for row in found["rows"]}
-    assert len(rows) == len(RECEIVER_TABLE) + len(SENDER_TABLE)
-    never = {row[1:] for row, count in rows.items() if count == 0}
-    assert never <= QUICK
+    assert len(rows) == len(RECEIVER_TABLE) + len(SENDER_TABLE) - 2  # tries that succeed are not counted
+    assert min(rows.values()) > 0
 
 
 @known_bug("B15", "B65")
