@@ -126,15 +126,15 @@ PLANTED_CHANNEL_FAULTS = [
     PlantedFault(
         "a signal slept over that another thread has taken",
         "channel/waiting.py",
-        "            if self.wakes != wakes or self._closed:",
-        "            if self._closed:",
+        "                if self.wakes != wakes or self._closed:",
+        "                if self._closed:",
         WAITING + "a_signal_that_another_thread_has_taken_since_the_look_ends_the_wait_at_once",
     ),
     PlantedFault(
         "wakes not counted",
         "channel/waiting.py",
-        "                self.wakes += 1",
-        "                pass",
+        "            self.wakes += 1",
+        "            pass",
         WAITING + "a_signal_from_before_the_wait_ends_it",
     ),
     PlantedFault(

@@ -127,8 +127,8 @@ class BlockingDirection(Direction):
 
     def _sleep(self, wakes: int, deadline: Deadline) -> None:
         self._somebody_sleeps = True
-        self.lock.release()
         try:
+            self.lock.release()
             self._waiters.wait(wakes, self.remaining(deadline))
         finally:
             self.lock.acquire()

@@ -226,20 +226,19 @@ class Readiness:
         Any other error of the attempt goes through, with this side at rest.
         """
         while True:
-            if self.state is not self.at_rest:
-                event = Event.READY if self._look_published() else Event.NOTHING
-            elif refusal is None:
-                try:
-                    return attempt()  # the row (at rest, ready), which changes nothing
-                except NotReady as error:
-                    refusal = error
-                continue
-            else:
+            if self.state is self.at_rest:
+                if refusal is None:
+                    try:
+                        return attempt()  # the row (at rest, ready), which changes nothing
+                    except NotReady as error:
+                        refusal = error
                 self._note(refusal)
                 refusal = None
                 if self._spin and self._spin_until_ready():
                     continue
                 event = Event.NOTHING
+            else:
+                event = Event.READY if self._look_published() else Event.NOTHING
             row = self.table[self.state, event]
             self._follow(row)
             if row.action is Action.SLEEP:

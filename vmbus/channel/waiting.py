@@ -33,22 +33,29 @@ class SignalWaiters:
 
     def wait(self, wakes: int, timeout: float | None) -> None:
         """Sleep until the next signal after the one counted `wakes`; may return for nothing."""
-        with self._lock:
-            if self.wakes != wakes or self._closed:
-                return
-            if self._waiting_thread is not None:
-                self._changed.wait(timeout)
-                return
-            self._waiting_thread = threading.get_ident()
-        try:
+        this_thread = threading.get_ident()
+        waits = False
+        try:  # first of all: an interrupt must not leave a note of a thread that does not wait
+            with self._lock:
+                if self.wakes != wakes or self._closed:
+                    return
+                if self._waiting_thread is not None:
+                    self._changed.wait(timeout)
+                    return
+                self._waiting_thread, waits = this_thread, True
             self._signal.wait(timeout)
         finally:
-            with self._lock:
-                self._waiting_thread = None
-                self.wakes += 1
-                self._changed.notify_all()
-            if self._finish is not None:
-                self._finish()
+            if waits:
+                self._hand_over()
+
+    def _hand_over(self) -> None:
+        """The thread that waited does so no more: let the others look, and one of them wait."""
+        with self._lock:
+            self._waiting_thread = None
+            self.wakes += 1
+            self._changed.notify_all()
+        if self._finish is not None:
+            self._finish()
 
     def close(self, finish: Callable[[], object]) -> None:
         """End all waits, and call `finish` when nobody waits for the signal any more.
