@@ -16,6 +16,9 @@ CONTRACT = "channel/test_signal_contract.py::test_"
 LOCAL = "channel/test_local_signal.py::test_"
 PACKETS = "channel/test_packet_channel.py::test_"
 STREAMS = "channel/test_byte_channel.py::test_"
+INTERRUPTED = "channel/test_interrupted.py::test_"
+TIMEOUTS = "channel/test_timeouts.py::test_"
+SPINNING = "channel/test_spinning.py::test_"
 LINK = "channel/test_peer_link.py::test_"
 SHARED = "channel/test_shared.py::test_"
 ASYNC = "channel/test_asynchronous.py::test_"
@@ -26,7 +29,7 @@ PLANTED_CHANNEL_FAULTS = [
     PlantedFault(
         "asleep without a second look",
         "channel/readiness.py",
-        "                event = Event.READY if self._look_published() else Event.NOTHING",
+        "                event = Event.READY if self._look() else Event.NOTHING",
         "                event = Event.NOTHING",
         READINESS + "whatever_comes_between_two_accesses_is_found_or_signaled[sender]",
     ),
@@ -78,13 +81,6 @@ PLANTED_CHANNEL_FAULTS = [
         "        row = self.table.get((self.state, Event.CALL))",
         "        row = None",
         READINESS + "every_situation_goes_through_its_rows_with_their_accesses_and_into_their_states",
-    ),
-    PlantedFault(
-        "spinning too long",
-        "channel/readiness.py",
-        "        until = self._clock() + self._spin",
-        "        until = self._clock() + self._spin + 1",
-        READINESS + "a_side_that_has_spun_long_enough_publishes_and_sleeps",
     ),
     # -- requests ------------------------------------------------------------------------------
     PlantedFault(
@@ -140,8 +136,8 @@ PLANTED_CHANNEL_FAULTS = [
     PlantedFault(
         "a signal closed under its waiter",
         "channel/waiting.py",
-        "            while self._waiting_thread is not None:",
-        "            while False:",
+        "            self._changed.wait_for(lambda: self._waiting_thread is None, LONGEST_NAP)",
+        "            pass",
         WAITING + "close_ends_every_wait_and_finishes_when_the_last_has_left",
     ),
     # -- signals between threads ---------------------------------------------------------------
@@ -165,6 +161,42 @@ PLANTED_CHANNEL_FAULTS = [
         "        self._untold.acquire()",
         "        pass",
         CONTRACT + "nothing_told_is_no_reason",
+    ),
+    # -- one look, and calls that wait ---------------------------------------------------------
+    PlantedFault(
+        "a poller not told that there may be more",
+        "channel/direction.py",
+        "                self.signal.wake()  # there may be more, and nothing is published: look again by itself",
+        "                pass",
+        PACKETS + "a_call_whose_time_is_over_among_late_completions_says_that_there_may_be_more",
+    ),
+    PlantedFault(
+        "no signal after an interrupt",
+        "channel/direction.py",
+        "        if not isinstance(error, VmbusError):",
+        "        if False:",
+        INTERRUPTED + "an_interrupted_send_loses_no_other_packet_and_wakes_the_receiver",
+    ),
+    PlantedFault(
+        "a signal taken from whoever polls for the other direction",
+        "channel/blocking.py",
+        "            if call.slept and self.other.is_published():",
+        "            if False:",
+        TIMEOUTS + "a_sender_that_waits_takes_no_signal_from_a_receiver_that_polls",
+    ),
+    PlantedFault(
+        "an interrupted commit taken for one that was decided",
+        "ring/outgoing.py",
+        "        undecided = self._own_index != self._published",
+        "        undecided = False",
+        INTERRUPTED + "the_send_after_an_interrupted_commit_signals_a_receiver_that_sleeps_meanwhile",
+    ),
+    PlantedFault(
+        "spinning beyond the time of the call",
+        "channel/blocking.py",
+        "        until = now + self._spin if call.deadline is None else min(now + self._spin, call.deadline)",
+        "        until = now + self._spin",
+        SPINNING + "spinning_ends_with_the_time_of_the_call",
     ),
     # -- between processes ---------------------------------------------------------------------
     PlantedFault(

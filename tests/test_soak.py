@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from tests.known_bugs import known_bug
 from vmbus.channel import RECEIVER_TABLE, SENDER_TABLE
+from vmbus.ring import IncomingPacketType, Packet
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="channels between processes run on Linux")
 
 ROOT = Path(__file__).parents[1]
+
+
+def load_tool(name: str) -> ModuleType:
+    """A tool as a module: tools are no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tools" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+soak_tool = load_tool("soak")
 
 
 def soak(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -86,6 +102,83 @@ def test_what_cannot_be_done_is_refused(arguments):
     assert "error: " in done.stderr
 
 
+def test_a_payload_that_is_short_changed_or_anothers_is_torn():
+    journal = soak_tool.Journal()
+    way = journal.ways[0]
+    whole = soak_tool.make_payload(7, 64)
+    for payload, torn in [
+        (whole, 0),
+        (whole[:56], 1),
+        (whole[: soak_tool.HEADER.size - 1], 1),
+        (b"", 1),
+        (whole[:-1] + b"x", 1),
+        (soak_tool.make_payload(8, 64), 1),
+    ]:
+        before = way[soak_tool.WayPlace.TORN]
+        assert soak_tool.account(Packet(IncomingPacketType.IN_BAND, 7, payload), way) == 7
+        assert way[soak_tool.WayPlace.TORN] - before == torn, payload
+
+
+def test_a_seed_repeats_what_is_drawn_in_each_attachment():
+    journal = soak_tool.Journal()
+
+    def draws(seed: int, number: int, start: int, attachment: int, what: str) -> tuple[float, ...]:
+        side = soak_tool.Side(None, number, journal, start, soak_tool.Task(1, False, None, seed))
+        side.attachments = attachment
+        draw = side.draw(what)
+        return tuple(draw.random() for _ in range(5))
+
+    ways = [
+        (seed, number, start, attachment, what)
+        for seed in (1, 2)
+        for number in (0, 1)
+        for start in (1, 2)
+        for attachment in (1, 2)
+        for what in ("write sizes", "write pauses")
+    ]
+    assert len({draws(*way) for way in ways}) == len(ways)
+    assert all(draws(*way) == draws(*way) for way in ways)
+
+
+#: Tells the lengths that each side sends first; with "slow" each send is in vain once.
+LENGTHS = """
+import os
+from vmbus.errors import TimedOut
+make_payload = soak.make_payload
+
+def tell_and_make(number, length):
+    if number <= 50:
+        side = soak.multiprocessing.current_process().name
+        os.write(1, f"length {side} {number} {length}\\n".encode())
+    return make_payload(number, length)
+
+send, tried = soak.SoakChannel.send, set()
+
+def try_twice(self, payload, number, timeout):
+    if number not in tried:
+        tried.add(number)
+        raise TimedOut("in vain")
+    return send(self, payload, number, timeout=timeout)
+
+soak.make_payload = tell_and_make
+if SLOW:
+    soak.SoakChannel.send = try_twice
+sys.exit(soak.main(["--seconds", "0.7", "--seed", "5"]))
+"""
+
+
+def test_a_run_with_the_same_seed_sends_the_same_sizes_however_long_it_takes(tmp_path):
+    runs = []
+    for slow in (False, True):
+        output, errors = run_script(f"SLOW = {slow}\n" + LENGTHS, tmp_path / "lengths.py").communicate(
+            timeout=60
+        )
+        assert errors == ""
+        runs.append(sorted(line for line in output.splitlines() if line.startswith("length ")))
+    assert len(runs[0]) == 100
+    assert runs[0] == runs[1]
+
+
 def run_script(script: str, path: Path) -> subprocess.Popen[str]:
     """A soak that is changed a little, in a session of its own."""
     path.write_text("import sys\nsys.path.insert(0, 'tools')\nimport soak\n" + script)
@@ -101,11 +194,18 @@ def run_script(script: str, path: Path) -> subprocess.Popen[str]:
 
 #: Tells the ids of its two processes once both have attached.
 TELLING = """
+import time
+
 let_run = soak.Watch.let_run
 
+def attached(self):
+    return all(side[soak.SidePlace.ATTACHMENTS] for side in self.journal.sides)
+
 def tell_and_run(self, until):
-    while not all(side[side.ATTACHMENTS] for side in self.journal.sides):
-        pass
+    end = time.monotonic() + 20
+    while not attached(self) and time.monotonic() < end:
+        time.sleep(0.001)
+    assert attached(self), "the two sides do not attach"
     print(*(process.pid for process in self.running), flush=True)
     return let_run(self, until)
 

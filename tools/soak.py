@@ -33,6 +33,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from enum import IntEnum
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,6 +95,21 @@ class Words:
         self.words[place] += count
 
 
+class WayPlace(IntEnum):
+    """Where in the journal of a way what stands."""
+
+    CURRENT = 0  # which of the two notes counts
+    FIRST_NOTE = 1  # number and index; the second note follows
+    DONE = 5  # the writer has sent all that it will
+    LAST = 6  # the number of its last packet
+    READ = 7  # the highest number that the reader has met
+    BYTES = 8
+    REDELIVERED = 9
+    LOST = 10
+    DUPLICATED = 11
+    TORN = 12
+
+
 class WayJournal(Words):
     """What is known of the packets of one way.
 
@@ -102,41 +118,48 @@ class WayJournal(Words):
     """
 
     SIZE = 16
-    CURRENT, FIRST_NOTE, DONE, LAST, READ, BYTES, REDELIVERED, LOST, DUPLICATED, TORN = 0, 1, *range(5, 13)
 
     def start(self) -> None:
-        self.words[self.FIRST_NOTE + 1] = NO_INDEX
+        self.words[WayPlace.FIRST_NOTE + 1] = NO_INDEX
 
     def note_write(self, number: int, index: int) -> None:
-        other = 1 - self[self.CURRENT]
-        place = self.FIRST_NOTE + 2 * other
+        other = 1 - self[WayPlace.CURRENT]
+        place = WayPlace.FIRST_NOTE + 2 * other
         self.words[place] = number
         self.words[place + 1] = index
-        self.words[self.CURRENT] = other
+        self.words[WayPlace.CURRENT] = other
 
     def written(self, index: int) -> int:
         """The number of the last packet that was committed; `index` is what the ring says now."""
-        place = self.FIRST_NOTE + 2 * self[self.CURRENT]
+        place = WayPlace.FIRST_NOTE + 2 * self[WayPlace.CURRENT]
         number, noted = self[place], self[place + 1]
         return number if index != noted else number - 1
 
     def note_read(self, number: int, first: bool) -> None:
         """Account for a packet; `first` of an attachment."""
-        expected = self[self.READ] + 1
+        expected = self[WayPlace.READ] + 1
         if number == expected - 1 and first and number:
-            self.add(self.REDELIVERED)
+            self.add(WayPlace.REDELIVERED)
         elif number < expected:
-            self.add(self.DUPLICATED)
+            self.add(WayPlace.DUPLICATED)
         else:
-            self.add(self.LOST, number - expected)
-            self.words[self.READ] = number
+            self.add(WayPlace.LOST, number - expected)
+            self.words[WayPlace.READ] = number
+
+
+class SidePlace(IntEnum):
+    """Where in the journal of a side what stands."""
+
+    ATTACHMENTS = 0
+    AFTER_WRITE = 1  # signals
+    AFTER_READ = 2
+    FIRST_ROW = 3  # of ROWS; the others follow
 
 
 class SideJournal(Words):
     """What the channels of one side have counted."""
 
     SIZE = 16
-    ATTACHMENTS, AFTER_WRITE, AFTER_READ, FIRST_ROW = 0, 1, 2, 3
 
 
 class Journal:
@@ -171,8 +194,8 @@ class SoakChannel(PacketChannel):
 
     The rings are asked to do the same as ever, with a note at the last moment before.
 
-    hesitate   called between a note and its commit, and between a commit and its signal: the moments
-               at which being killed is worst
+    hesitate_reading, hesitate_writing   called between a note and its commit, and between a commit
+                                         and its signal: the moments at which being killed is worst
     """
 
     def __init__(
@@ -183,7 +206,8 @@ class SoakChannel(PacketChannel):
         *,
         reads: WayJournal,
         writes: WayJournal,
-        hesitate: Callable[[], object],
+        hesitate_reading: Callable[[], object],
+        hesitate_writing: Callable[[], object],
         **options: Any,
     ) -> None:
         first = True
@@ -198,18 +222,18 @@ class SoakChannel(PacketChannel):
             number = account(packet, reads)
             reads.note_read(number, first)
             first = False
-            hesitate()
+            hesitate_reading()
             must_signal = incoming.commit_read(offset)
-            hesitate()
+            hesitate_reading()
             return packet, must_signal
 
         def note_and_send(
             payload: bytes, transaction_id: int = 0, completion_requested: bool = False
         ) -> bool:
             writes.note_write(transaction_id, int(outgoing.memory.control[IN_WORD]))
-            hesitate()
+            hesitate_writing()
             must_signal = send(payload, transaction_id, completion_requested)
-            hesitate()
+            hesitate_writing()
             return must_signal
 
         incoming.receive = note_and_receive  # type: ignore[method-assign]
@@ -230,12 +254,18 @@ def checksum(number: int, body: bytes) -> int:
 def account(packet: Packet, way: WayJournal) -> int:
     """The number of a packet; noted as torn when it is not whole."""
     payload = packet.payload
-    number, length, found = HEADER.unpack_from(payload)
-    body = payload[HEADER.size :]
-    if (number, length, found) != (packet.transaction_id, len(payload), checksum(number, body)):
-        way.add(way.TORN)
-    way.add(way.BYTES, len(payload))
+    if not is_whole(packet.transaction_id, payload):
+        way.add(WayPlace.TORN)
+    way.add(WayPlace.BYTES, len(payload))
     return packet.transaction_id
+
+
+def is_whole(number: int, payload: bytes) -> bool:
+    """Whether a payload is all of what was sent with that number."""
+    if len(payload) < HEADER.size:
+        return False
+    found = HEADER.unpack_from(payload)
+    return found == (number, len(payload), checksum(number, payload[HEADER.size :]))
 
 
 class Task(NamedTuple):
@@ -251,14 +281,16 @@ class Side:
     """One of the two processes, over as many attachments as it takes.
 
     number   0 near, 1 far
+    start    which process of the run this is: the first two are 1 and 2
     """
 
-    def __init__(self, end: SharedChannel, number: int, journal: Journal, seed: str, task: Task) -> None:
+    def __init__(self, end: SharedChannel, number: int, journal: Journal, start: int, task: Task) -> None:
         self.end = end
+        self.name = f"{task.seed} {SIDES[number]} {start}"
         self.journal = journal
         self.writes, self.reads = journal.ways[number], journal.ways[1 - number]
         self.counts = journal.sides[number]
-        self.draw = random.Random(seed)
+        self.attachments = 0
         self.task = task
         self.failures: list[BaseException] = []
 
@@ -268,10 +300,15 @@ class Side:
 
     def attach_once(self) -> bool:
         """One attachment, until all is done (True) or the other side goes."""
-        self.counts.add(SideJournal.ATTACHMENTS)
+        self.counts.add(SidePlace.ATTACHMENTS)
+        self.attachments += 1
         self.told = [0] * (len(ROWS) + 2)
         with self.end.attach(
-            SoakChannel, reads=self.reads, writes=self.writes, hesitate=self.hesitate
+            SoakChannel,
+            reads=self.reads,
+            writes=self.writes,
+            hesitate_reading=self.hesitation("hesitate read"),
+            hesitate_writing=self.hesitation("hesitate write"),
         ) as channel:
             writer = threading.Thread(target=self.guard, args=(self.write, channel), daemon=True)
             writer.start()
@@ -285,11 +322,24 @@ class Side:
                 writer.join()
         if self.failures:
             raise self.failures[0]
-        return done and bool(self.writes[WayJournal.DONE])
+        return done and bool(self.writes[WayPlace.DONE])
 
-    def hesitate(self) -> None:
-        if self.task.kill and self.draw.random() < HESITATION:
-            time.sleep(self.draw.random() * LONGEST_HESITATION)
+    def draw(self, what: str) -> random.Random:
+        """A generator of its own for each thing that is drawn in one attachment.
+
+        How often somebody loses patience depends on the time, and so does who of two threads draws
+        first: neither must change what else is drawn.
+        """
+        return random.Random(f"{self.name} {self.attachments} {what}")
+
+    def hesitation(self, what: str) -> Callable[[], object]:
+        draw = self.draw(what)
+
+        def hesitate() -> None:
+            if self.task.kill and draw.random() < HESITATION:
+                time.sleep(draw.random() * LONGEST_HESITATION)
+
+        return hesitate
 
     def guard(self, work: Callable[[SoakChannel], object], channel: SoakChannel) -> None:
         try:
@@ -302,13 +352,13 @@ class Side:
 
     def write(self, channel: SoakChannel) -> None:
         """Send packets until it is time to stop."""
-        draw = random.Random(self.draw.random())
+        sizes, patience = self.draw("write sizes"), self.draw("write patience")
         number = 1 + self.writes.written(int(channel.outgoing.memory.control[IN_WORD]))
         largest = channel.outgoing.maximum_packet_size() - PacketSize.in_band(0)
-        pause = Pauses(draw)
+        pause = Pauses(self.draw("write pauses"))
         while not self.journal.stopping():
             pause()
-            payload = make_payload(number, random_length(draw, largest))
+            payload = make_payload(number, random_length(sizes, largest))
             copies = 1
             if number == PLANTED and self.task.plant == "lose":
                 number += 1
@@ -318,21 +368,21 @@ class Side:
             if number == PLANTED and self.task.plant == "duplicate":
                 copies = 2
             for _ in range(copies):
-                send_patiently(channel, payload, number, draw)
+                send_patiently(channel, payload, number, patience)
             number += 1
-        self.writes.words[WayJournal.LAST] = number - 1
-        self.writes.words[WayJournal.DONE] = 1
+        self.writes.words[WayPlace.LAST] = number - 1
+        self.writes.words[WayPlace.DONE] = 1
         channel.signal.notify()  # the other side may sleep, and there is nothing more to come
 
     def read(self, channel: SoakChannel) -> bool:
         """Receive until there is nothing more to come (True), or the other side goes."""
-        draw = random.Random(self.draw.random())
-        pause = Pauses(draw)
+        patience = self.draw("read patience")
+        pause = Pauses(self.draw("read pauses"))
         received = 0
         while True:
-            over = bool(self.reads[WayJournal.DONE])  # before the look
+            over = bool(self.reads[WayPlace.DONE])  # before the look
             try:
-                channel.receive(timeout=0 if over else draw.choice([0, 0.001, 0.05]))
+                channel.receive(timeout=0 if over else patience.choice([0, 0.001, 0.05]))
             except TimedOut:
                 if over:
                     return True
@@ -350,7 +400,7 @@ class Side:
         now = [found.signals_after_write, found.signals_after_read]
         now += [found.walked.get((row.state.value, row.event.value), 0) for _, row in ROWS]
         for place, (before, count) in enumerate(zip(self.told, now, strict=True)):
-            self.counts.add(SideJournal.AFTER_WRITE + place, count - before)
+            self.counts.add(SidePlace.AFTER_WRITE + place, count - before)
         self.told = now
 
 
@@ -390,12 +440,12 @@ def send_patiently(channel: SoakChannel, payload: bytes, number: int, draw: rand
 # -- watching over them ----------------------------------------------------------------------
 
 
-def run_side(ends: Sequence[SharedChannel], number: int, journal: Journal, seed: str, task: Task) -> None:
+def run_side(ends: Sequence[SharedChannel], number: int, journal: Journal, start: int, task: Task) -> None:
     """All of one process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
     signal.alarm(int(task.seconds + 2 * PATIENCE) + 1)  # unless it was killed itself
     ends[1 - number].close()
-    Side(ends[number], number, journal, seed, task).run()
+    Side(ends[number], number, journal, start, task).run()
 
 
 class Watch:
@@ -413,10 +463,9 @@ class Watch:
 
     def start(self, number: int) -> BaseProcess:
         self.started += 1
-        seed = f"{self.task.seed} {number} {self.started}"
         process = self.context.Process(
             target=run_side,
-            args=(self.ends, number, self.journal, seed, self.task),
+            args=(self.ends, number, self.journal, self.started, self.task),
             name=SIDES[number],
             daemon=True,
         )
@@ -477,7 +526,7 @@ class Watch:
                 "state": row.state.value,
                 "event": row.event.value,
                 "action": row.action.value,
-                "count": over_sides(SideJournal.FIRST_ROW + place),
+                "count": over_sides(SidePlace.FIRST_ROW + place),
             }
             for place, (who, row) in enumerate(ROWS)
         ]
@@ -486,15 +535,15 @@ class Watch:
             "seed": self.task.seed,
             "ring_size": RING_SIZE,
             "python": sys.version.split()[0],
-            "messages": over_ways(WayJournal.READ),
-            "bytes": over_ways(WayJournal.BYTES),
-            "signals": over_sides(SideJournal.AFTER_WRITE) + over_sides(SideJournal.AFTER_READ),
-            "attachments": over_sides(SideJournal.ATTACHMENTS),
+            "messages": over_ways(WayPlace.READ),
+            "bytes": over_ways(WayPlace.BYTES),
+            "signals": over_sides(SidePlace.AFTER_WRITE) + over_sides(SidePlace.AFTER_READ),
+            "attachments": over_sides(SidePlace.ATTACHMENTS),
             "kills": self.kills,
-            "redelivered": over_ways(WayJournal.REDELIVERED),
-            "lost": over_ways(WayJournal.LOST) + self.lost_at_the_end(failure),
-            "duplicated": over_ways(WayJournal.DUPLICATED),
-            "torn": over_ways(WayJournal.TORN),
+            "redelivered": over_ways(WayPlace.REDELIVERED),
+            "lost": over_ways(WayPlace.LOST) + self.lost_at_the_end(failure),
+            "duplicated": over_ways(WayPlace.DUPLICATED),
+            "torn": over_ways(WayPlace.TORN),
             "rows": rows,
             "failure": failure,
         }
@@ -503,13 +552,14 @@ class Watch:
         """Packets that were committed last and never came."""
         if failure is not None:
             return 0  # they may lie in the rings still
-        return sum(max(0, way[WayJournal.LAST] - way[WayJournal.READ]) for way in self.journal.ways)
+        return sum(max(0, way[WayPlace.LAST] - way[WayPlace.READ]) for way in self.journal.ways)
 
 
 def show(result: dict[str, Any]) -> None:
     """The result for people."""
     print(
-        f"two processes, rings of {result['ring_size']} bytes, {result['seconds']} seconds, seed {result['seed']}"
+        f"two processes, rings of {result['ring_size']} bytes, {result['seconds']} seconds, "
+        f"seed {result['seed']}"
     )
     for name in ("messages", "bytes", "signals", "attachments", "kills", "redelivered"):
         print(f"{result[name]:>14,} {name}")

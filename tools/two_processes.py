@@ -76,9 +76,19 @@ class Partner:
         self._here.close()
 
 
-def compare(received: list[bytes], expected: list[bytes]) -> None:
+def check(received: bytes, expected: bytes, number: int) -> None:
+    """Raise Wrong unless this is the payload that was sent; `number` counts them in a repetition."""
     if received != expected:
-        raise Wrong("another payload arrived than was sent")
+        raise Wrong(
+            f"payload {number} arrived changed: {len(received)} bytes came, {len(expected)} were sent"
+        )
+
+
+def check_batch(received: list[bytes], expected: list[bytes], first: int) -> None:
+    """As `check`, for several, of which `first` is the number of the first."""
+    if received != expected:
+        for number, (one, other) in enumerate(zip(received, expected, strict=True), first):
+            check(one, other, number)
 
 
 # -- streams ---------------------------------------------------------------------------------
@@ -102,15 +112,15 @@ def channel_stream(
         taken = 0
         while taken < units:
             packets = channel.receive_many(timeout=PATIENCE)
-            compare([packet.payload for packet in packets], list(islice(expected, len(packets))))
+            check_batch([packet.payload for packet in packets], list(islice(expected, len(packets))), taken)
             taken += len(packets)
 
     def take_each(channel: PacketChannel) -> None:
         receive = channel.receive
-        for _ in range(rounds):
-            for payload in payloads:
-                if receive(PATIENCE).payload != payload:
-                    raise Wrong
+        for turn in range(rounds):
+            for place, payload in enumerate(payloads):
+                if (received := receive(PATIENCE).payload) != payload:
+                    check(received, payload, turn * len(payloads) + place)
 
     partner = Partner(serve)
     channel = cleanup.enter_context(near.attach(PacketChannel))
@@ -140,10 +150,10 @@ def stream(
     """Payloads, each by itself, through what has a `send` here and a `receive` in a fork."""
 
     def take() -> None:
-        for _ in range(rounds):
-            for payload in payloads:
-                if receive() != payload:
-                    raise Wrong
+        for turn in range(rounds):
+            for place, payload in enumerate(payloads):
+                if (received := receive()) != payload:
+                    check(received, payload, turn * len(payloads) + place)
 
     partner = Partner(lambda: take)
     cleanup.callback(partner.end)
@@ -215,11 +225,11 @@ def channel_round_trips(
     send, receive = channel.send, channel.receive
 
     def run() -> int:
-        for _ in range(rounds):
-            for payload in payloads:
+        for turn in range(rounds):
+            for place, payload in enumerate(payloads):
                 send(payload)
-                if receive().payload != payload:
-                    raise Wrong
+                if (received := receive().payload) != payload:
+                    check(received, payload, turn * len(payloads) + place)
         partner.has_all()
         return units
 
@@ -246,11 +256,11 @@ def socket_round_trips(
     cleanup.callback(partner.end)
 
     def run() -> int:
-        for _ in range(rounds):
-            for payload in payloads:
+        for turn in range(rounds):
+            for place, payload in enumerate(payloads):
                 one.send(payload)
-                if one.recv(room) != payload:
-                    raise Wrong
+                if (received := one.recv(room)) != payload:
+                    check(received, payload, turn * len(payloads) + place)
         partner.has_all()
         return units
 

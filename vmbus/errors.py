@@ -129,8 +129,8 @@ class ChannelClosed(VmbusError):
     done: int = 0
 
 
-class PeerClosed(VmbusError):
-    """The other side has closed the channel, or is gone.
+class PeerClosed(VmbusError, ConnectionError):
+    """The other side has closed the channel, or is gone; also a ConnectionError, as of any stream.
 
     done   how much of the call was done before: packets of a batch, bytes of a stream
     """

@@ -11,19 +11,16 @@ import os
 import select
 import signal
 import sys
-import traceback
-import warnings
 from collections.abc import Callable
 
 import pytest
 
+from tests.memory.children import PATIENCE, exit_status, fork_child
 from vmbus.channel import PacketChannel
 from vmbus.channel.shared import SharedChannel
 from vmbus.errors import PeerClosed
 
-#: Seconds after which a wait that hangs fails, and a child that hangs is ended.
-PATIENCE = 20
-
+__all__ = ["PATIENCE", "Children", "Flag", "check_echo", "echo", "exit_of", "needs_linux"]
 
 needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="channels between processes run on Linux")
 
@@ -59,19 +56,7 @@ class Children:
 
     def start(self, action: Callable[[], object]) -> int:
         """A child that does `action` and ends, with status 0 unless that raised."""
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # a fork beside threads, on purpose
-            child = os.fork()
-        if child == 0:
-            signal.alarm(PATIENCE)
-            status = 1
-            try:
-                action()
-                status = 0
-            finally:
-                if status:
-                    traceback.print_exc()
-                os._exit(status)
+        child = fork_child(action)
         self._alive.add(child)
         return child
 
@@ -82,7 +67,7 @@ class Children:
     def join(self, child: int) -> int:
         """Wait for the end of a child: its status, or minus the signal that ended it."""
         self._alive.discard(child)
-        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        return exit_status(child)
 
     def close(self) -> None:
         for child in list(self._alive):

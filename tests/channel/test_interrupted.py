@@ -6,11 +6,15 @@ of the signal.  A memory and a signal that raise at the n-th step stand for it, 
 
 from __future__ import annotations
 
+import random
+import signal
+import sys
 from typing import Any
 
 import pytest
 
 from tests.channel.helpers import (
+    PATIENCE,
     Clock,
     Pair,
     ScriptedSignal,
@@ -18,10 +22,11 @@ from tests.channel.helpers import (
     is_empty,
     mask_of,
     pending_of,
+    scripted_pair,
 )
 from tests.helpers import padded
 from tests.watching import Access, WatchedRingMem
-from vmbus.channel import ByteChannel, MessageChannel, PacketChannel
+from vmbus.channel import ByteChannel, MessageChannel, PacketChannel, connected_channels
 from vmbus.errors import TimedOut
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing
@@ -225,3 +230,66 @@ def test_an_interrupted_end_of_a_stream_can_be_sent_again_and_arrives(steps):
     pair.guest.send_end()
     assert pair.host.receive(timeout=0) == b"bytes"
     assert pair.host.receive(timeout=0) == b""
+
+
+def test_the_send_after_an_interrupted_commit_signals_a_receiver_that_sleeps_meanwhile():
+    out = WatchedRingMem(FlatRingMem(4096))
+    pair = scripted_pair(out=out)
+    stored = []
+
+    def interrupt(access: Access) -> None:
+        stored.append(str(access))
+        if stored[-2:] == ["store in", "fence"]:
+            raise Interrupted
+
+    out.after = interrupt
+    with pytest.raises(Interrupted):
+        pair.guest.send(b"packet 1")
+    out.after = None
+    assert pair.host.receive(timeout=0).payload == b"packet 1"
+    with pytest.raises(TimedOut):
+        pair.host.receive(timeout=0)
+    pair.host.signal.told = False
+    pair.guest.send(b"packet 2")
+    assert pair.host.signal.told
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="Python 3.10 can itself lose a lock to an interrupt")
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
+def test_signal_handlers_that_raise_at_any_moment_leave_no_turn_and_no_wait_behind():
+    class Rung(BaseException):
+        pass
+
+    def ring(number: int, frame: object) -> None:
+        if armed:
+            raise Rung
+
+    armed = False
+    guest, host = connected_channels(4096)
+    before = signal.signal(signal.SIGALRM, ring)
+    draw = random.Random(3)
+    interrupts = 0
+    try:
+        for _ in range(3000):
+            signal.setitimer(signal.ITIMER_REAL, draw.uniform(1e-6, 6e-5))
+            try:
+                armed = True
+                try:
+                    guest.receive(timeout=draw.choice([0, 0, 5e-5]))
+                finally:
+                    armed = False
+            except Rung:
+                interrupts += 1
+            except TimedOut:
+                pass
+            assert guest._receiving._sleeper is None
+            assert guest._waiters._waiting_thread is None
+            assert not guest._receiving.lock.locked()
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupts > 300
+    host.send(b"packet 1")
+    assert guest.receive(timeout=PATIENCE).payload == b"packet 1"
+    guest.close()
+    host.close()

@@ -520,6 +520,51 @@ def test_a_flood_of_other_packets_cannot_hold_a_request_beyond_its_time():
     assert pair.guest.signal.told  # there may be more: whoever polls looks again
 
 
+def test_a_call_whose_time_is_over_among_late_completions_says_that_there_may_be_more():
+    pair = scripted_pair()
+    for _ in range(8):
+        with pytest.raises(TimedOut):
+            pair.guest.request(b"question", timeout=0)
+    for question in pair.host.receive_many():
+        pair.host.complete(question.transaction_id)
+    pair.guest.signal.told = False
+    with pytest.raises(TimedOut):
+        pair.guest.receive(timeout=0)
+    assert not is_empty(pair.back) and mask_of(pair.back) == 1  # so that no signal will come
+    assert pair.guest.signal.told
+
+
+def test_a_signal_that_another_thread_takes_between_the_look_and_the_sleep_is_not_slept_over():
+    back = WatchedRingMem(FlatRingMem(4096))
+    pair = scripted_pair(back=back)
+
+    def send_and_take_the_signal(access: Access) -> None:
+        if str(access) == "load in" and mask_of(back.inside) == 0:
+            back.after = None
+            pair.host.send(b"packet 1")
+            waiters = pair.guest._waiters
+            waiters.wait(waiters.wakes, 0)  # as a thread does that waits for room
+
+    back.after = send_and_take_the_signal
+    assert pair.guest.receive().payload == b"packet 1"
+
+
+def test_a_request_that_waits_for_a_place_gets_that_of_one_that_could_not_be_sent():
+    guest, host = threaded_pair(maximum_outstanding=1)
+    fill_ring(guest)
+    large = Running(guest.request, bytes(1000), 0.2)
+    guest.signal.await_sleeper()
+    host.receive(PATIENCE)  # room for a small one alone
+    small = Running(guest.request, b"question")
+    with pytest.raises(TimedOut):
+        large.result()
+    for packet in host:
+        if packet.completion_requested:
+            host.complete(packet.transaction_id, b"answered")
+            break
+    assert small.result().payload == b"answered"
+
+
 def test_the_time_of_a_request_is_that_of_all_its_phases_together():
     pair = scripted_pair()
     sent = fill_ring(pair.guest)
@@ -613,7 +658,7 @@ def test_a_second_sender_does_not_erase_what_the_first_asked_for():
     guest.signal.await_sleeper()  # of fill_ring
     guest.signal.await_sleeper()
     assert pending_of(guest.outgoing.memory) == 3024
-    with pytest.raises(TimedOut, match="another thread"):
+    with pytest.raises(TimedOut, match="another call"):
         guest.send(b"", timeout=0)
     assert pending_of(guest.outgoing.memory) == 3024
     for _ in range(15):

@@ -6,17 +6,22 @@ The other side of these tests is a bare socket.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import socket
 import struct
+import time
 from array import array
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.channel.children import needs_linux
-from tests.descriptors import open_descriptors
+from tests.channel.children import PATIENCE, needs_linux
+from tests.descriptors import assert_no_more_than, open_descriptors
 from tests.known_bugs import known_bug
+from vmbus.channel import peer_link
+from vmbus.channel.descriptors import Received, close_all, receive_with_descriptors
 from vmbus.channel.link_table import LINK_TABLE, LinkAction, LinkEvent, LinkState
 from vmbus.channel.peer_link import (
     FLOOD,
@@ -25,7 +30,6 @@ from vmbus.channel.peer_link import (
     LinkFault,
     PeerLink,
     link_pair,
-    receive_with_descriptors,
 )
 from vmbus.errors import PeerError
 
@@ -75,7 +79,7 @@ class Other:
         messages = []
         while True:
             try:
-                data, descriptors = receive_with_descriptors(self.socket, 100, 1, socket.MSG_DONTWAIT)
+                data, descriptors, _ = receive_with_descriptors(self.socket, 100, 1, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 return messages
             if not data:
@@ -129,28 +133,56 @@ def look(link, watched) -> None:
 HELLO_FIRST = ("say", HELLO, FIRST, NOBODY)
 HELLO_SECOND = ("say", HELLO, SECOND, NOBODY)
 BYE_FIRST = ("say", BYE, FIRST, NOBODY)
+ASTRAY_HELLO = ("say", HELLO, FIRST, ANOTHER_OF_US)
+ASTRAY_STRANGER = ("say", HELLO, SECOND, ANOTHER_OF_US)  # of no concern: the queue is read, and that is all
 READ = ("read",)
+CLOSE = ("close",)
 
-#: For each row: what leads to its state and then happens, and what is known after all of it was read.
+TO_NOBODY, TO_FIRST, TO_SECOND = [(HELLO, NOBODY)], [(HELLO, FIRST)], [(HELLO, SECOND)]
+
+
+class Script(NamedTuple):
+    """What leads to a row's state and then happens, and what is true after all of it was read.
+
+    steps   of the other side, after our greeting
+    known   the state
+    peer    whom we know
+    heard   what the other side has heard from us: kind, and whom it names
+    left    messages that are left for our next attachment
+    """
+
+    steps: list[tuple[object, ...]]
+    known: LinkState
+    peer: int
+    heard: list[tuple[int, int]]
+    left: int = 0
+
+
+BOTH = TO_NOBODY + TO_FIRST
+
 SCRIPTS = {
-    (ALONE, LinkEvent.HELLO): ([HELLO_FIRST], JOINED),
-    (ALONE, LinkEvent.BYE): ([BYE_FIRST], OVER),
-    (ALONE, LinkEvent.NO_MORE): ([], ALONE),
-    (ALONE, LinkEvent.END): ([("close",)], OVER),
-    (MET, LinkEvent.HELLO): ([HELLO_FIRST, HELLO_SECOND], JOINED),
-    (MET, LinkEvent.BYE): ([HELLO_FIRST, BYE_FIRST], OVER),
-    (MET, LinkEvent.ASTRAY): ([HELLO_FIRST, ("say", HELLO, FIRST, ANOTHER_OF_US)], ALONE),
-    (MET, LinkEvent.NO_MORE): ([HELLO_FIRST], JOINED),
-    (MET, LinkEvent.END): ([HELLO_FIRST, ("close",)], OVER),
-    (LEFT, LinkEvent.HELLO): ([HELLO_FIRST, BYE_FIRST, HELLO_SECOND], JOINED),
-    (LEFT, LinkEvent.NO_MORE): ([HELLO_FIRST, BYE_FIRST], OVER),
-    (LEFT, LinkEvent.END): ([HELLO_FIRST, BYE_FIRST, ("close",)], OVER),
-    (JOINED, LinkEvent.HELLO): ([HELLO_FIRST, READ, HELLO_SECOND], OVER),
-    (JOINED, LinkEvent.BYE): ([HELLO_FIRST, READ, ("say", BYE, FIRST, US)], OVER),
-    (JOINED, LinkEvent.ASTRAY): ([HELLO_FIRST, READ, ("say", BYE, FIRST, ANOTHER_OF_US)], ALONE),
-    (JOINED, LinkEvent.NO_MORE): ([HELLO_FIRST, READ, ("say", HELLO, FIRST, US)], JOINED),
-    (JOINED, LinkEvent.GONE): ([HELLO_FIRST, READ, ("die",)], OVER),
-    (JOINED, LinkEvent.END): ([HELLO_FIRST, READ, ("close",)], OVER),
+    (ALONE, LinkEvent.HELLO): Script([HELLO_FIRST], JOINED, FIRST, BOTH),
+    (ALONE, LinkEvent.BYE): Script([BYE_FIRST], OVER, NOBODY, TO_NOBODY),
+    (ALONE, LinkEvent.NO_MORE): Script([], ALONE, NOBODY, TO_NOBODY),
+    (ALONE, LinkEvent.END): Script([CLOSE], OVER, NOBODY, TO_NOBODY),
+    (MET, LinkEvent.HELLO): Script([HELLO_FIRST, HELLO_SECOND], JOINED, SECOND, TO_NOBODY + TO_SECOND),
+    (MET, LinkEvent.BYE): Script([HELLO_FIRST, BYE_FIRST], OVER, FIRST, TO_NOBODY),
+    (MET, LinkEvent.ASTRAY): Script([HELLO_FIRST, ASTRAY_HELLO], ALONE, NOBODY, TO_NOBODY),
+    (MET, LinkEvent.NO_MORE): Script([HELLO_FIRST], JOINED, FIRST, BOTH),
+    (MET, LinkEvent.END): Script([HELLO_FIRST, CLOSE], OVER, FIRST, TO_NOBODY),
+    (LEFT, LinkEvent.HELLO): Script(
+        [HELLO_FIRST, BYE_FIRST, HELLO_SECOND], JOINED, SECOND, TO_NOBODY + TO_SECOND
+    ),
+    (LEFT, LinkEvent.NO_MORE): Script([HELLO_FIRST, BYE_FIRST], OVER, FIRST, TO_NOBODY),
+    (LEFT, LinkEvent.END): Script([HELLO_FIRST, BYE_FIRST, CLOSE], OVER, FIRST, TO_NOBODY),
+    (JOINED, LinkEvent.HELLO): Script([HELLO_FIRST, READ, HELLO_SECOND], OVER, FIRST, BOTH, left=1),
+    (JOINED, LinkEvent.BYE): Script([HELLO_FIRST, READ, ("say", BYE, FIRST, US)], OVER, FIRST, BOTH),
+    (JOINED, LinkEvent.ASTRAY): Script(
+        [HELLO_FIRST, READ, ("say", BYE, FIRST, ANOTHER_OF_US)], ALONE, NOBODY, BOTH
+    ),
+    (JOINED, LinkEvent.NO_MORE): Script([HELLO_FIRST, READ, ASTRAY_STRANGER], JOINED, FIRST, BOTH),
+    (JOINED, LinkEvent.GONE): Script([HELLO_FIRST, READ, ("die",)], OVER, FIRST, BOTH),
+    (JOINED, LinkEvent.END): Script([HELLO_FIRST, READ, CLOSE], OVER, FIRST, BOTH),
 }
 
 
@@ -158,9 +190,10 @@ def test_every_row_of_the_table_has_its_script():
     assert SCRIPTS.keys() == LINK_TABLE.keys()
 
 
-@pytest.mark.parametrize(("script", "known"), SCRIPTS.values(), ids=[str(row) for row in SCRIPTS])
-def test_a_row_leads_to_what_it_says(script, known, sides, watched, monkeypatch, request):
+@pytest.mark.parametrize("row", SCRIPTS, ids=str)
+def test_a_row_leads_to_what_it_says_and_does_it(row, sides, watched, monkeypatch):
     link, other = sides
+    script = SCRIPTS[row]
     walked = []
     follow = PeerLink._follow
 
@@ -170,27 +203,54 @@ def test_a_row_leads_to_what_it_says(script, known, sides, watched, monkeypatch,
 
     monkeypatch.setattr(PeerLink, "_follow", noting)
     link.greet()
-    for step, *arguments in script:
+    heard = []
+    for step, *arguments in script.steps:
         if step == "read":
             look(link, watched)
             assert link.state is JOINED
         elif step == "close":
-            other.heard()  # or the system forgets what was said before
-            other.socket.close()
+            heard += other.heard()  # or the system forgets what was said before
+            other.socket.shutdown(socket.SHUT_WR)
         else:
             getattr(other, step)(*arguments)
     look(link, watched)
-    assert link.state is known
-    assert link.over == (known is OVER)
-    assert link.fault is None
-    row = next(row for row, (one, _) in SCRIPTS.items() if one is script)
     assert row in walked
-    # Whoever sleeps is woken by nothing that was told already.
+    assert (link.state, link.peer, link.fault) == (script.known, script.peer, None)
+    assert link.over == (script.known is OVER)
+    # Whoever sleeps is woken by the link and by the process of the other side, and by nothing once
+    # that is gone; what was told already wakes nobody.
+    assert len(watched) == {ALONE: 1, JOINED: 2, OVER: 0}[script.known]
     before = dict(watched)
     look(link, watched)
-    assert (link.state, watched) == (known, before)
-    assert (known is OVER) == (watched == {})
-    assert len(watched) == {ALONE: 1, JOINED: 2, OVER: 0}[known]
+    assert (link.state, watched) == (script.known, before)
+    assert [(kind, known) for kind, _, known in heard + other.heard()] == script.heard
+    assert waiting_messages(link) == script.left
+
+
+def waiting_messages(link: PeerLink) -> int:
+    """How many messages the link has not taken."""
+    count = 0
+    while True:
+        try:
+            if not link._socket.recv(100, socket.MSG_DONTWAIT):
+                return count
+        except BlockingIOError:
+            return count
+        count += 1
+
+
+def test_the_process_that_is_watched_is_the_one_of_the_last_hello(sides, watched):
+    link, other = sides
+    link.greet()
+    for sender in (FIRST, SECOND):
+        other.say(HELLO, sender, NOBODY)
+    look(link, watched)
+    other.lives[0][0].close()
+    look(link, watched)
+    assert (link.state, link.peer) == (JOINED, SECOND)
+    other.die()
+    look(link, watched)
+    assert link.over
 
 
 def test_the_table_has_a_reason_in_each_row_and_ends_only_where_it_says_so():
@@ -438,19 +498,23 @@ JUNK = {
 
 
 @pytest.mark.parametrize("junk", JUNK.values(), ids=JUNK)
-@pytest.mark.parametrize("after_hello", [False, True])
-def test_junk_on_the_link_counts_as_the_end_of_the_other_side(junk, after_hello, sides, watched, caplog):
+@pytest.mark.parametrize("hello", ["none", "read", "unread", "taken back"])
+def test_junk_on_the_link_counts_as_the_end_of_the_other_side(junk, hello, sides, watched, caplog):
     link, other = sides
     link.greet()
-    if after_hello:
+    if hello != "none":
         other.say(HELLO, FIRST, NOBODY)
+    if hello == "read":
         look(link, watched)
+    if hello == "taken back":
+        other.say(BYE, FIRST, NOBODY)
     other.send(junk)
     look(link, watched)
-    assert (link.state, watched) == (OVER, {})
+    assert (link.state, link.over, watched) == (OVER, True, {})
     assert isinstance(link.fault, PeerError)
     assert link.fault.kind is LinkFault.MALFORMED_MESSAGE
     assert len(caplog.records) == 1
+    assert waiting_messages(link) == 0  # or it would be the end of our next attachment too
 
 
 def test_a_message_without_bytes_counts_as_the_end(sides, watched):
@@ -494,7 +558,7 @@ def test_a_descriptor_that_cannot_be_watched_counts_as_the_end(no_descriptor_lef
         other.send(GOOD, regular.fileno(), null.fileno())
         watching.poll(0)
         link.read()
-        assert link.over
+        assert (link.over, link.state) == (True, OVER)
         assert link.fault is not None and link.fault.kind is LinkFault.BAD_WATCH
         link.close()
         other.close()
@@ -580,3 +644,57 @@ def test_a_system_that_refuses_a_pidfd_is_asked_once_and_sockets_serve(
     with pytest.raises(OSError, match="not here"):
         PeerLink(near, watched, life=Life.PIDFD)
     os.close(far)
+
+
+def test_a_socket_set_to_linger_is_closed_without_waiting_for_its_data(sides, watched, no_descriptor_left):
+    link, other = sides
+    link.greet()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        lingering = socket.create_connection(server.getsockname())
+        there, _ = server.accept()  # who never reads
+        with there:
+            lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 2 * PATIENCE))
+            lingering.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    lingering.send(bytes(65536))
+            other.send(struct.pack("<4sIQQ", b"VMBL", 2, 7, 9), lingering.fileno())  # of no concern to us
+            lingering.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 2 * PATIENCE))
+            os.close(lingering.detach())
+            started = time.monotonic()
+            look(link, watched)
+            assert time.monotonic() - started < PATIENCE
+
+
+def test_a_pidfd_that_the_system_adds_to_each_message_is_closed(sides, watched):
+    link, other = sides
+    link.greet()
+    pass_pidfd = 76  # SO_PASSPIDFD
+    try:
+        link._socket.setsockopt(socket.SOL_SOCKET, pass_pidfd, 1)
+    except OSError:
+        pytest.skip("this system does not add any")
+    before = open_descriptors()
+    for _ in range(20):
+        other.send(struct.pack("<4sIQQ", b"VMBL", 2, 7, 9))
+        look(link, watched)
+    assert_no_more_than(before)
+
+
+def test_a_hello_whose_descriptor_did_not_fit_into_this_process_counts_as_the_end(
+    sides, watched, monkeypatch
+):
+    link, other = sides
+    link.greet()
+    received = peer_link.receive_with_descriptors
+
+    def at_the_limit(*arguments: Any) -> Received:
+        data, descriptors, _ = received(*arguments)
+        close_all(descriptors)
+        return Received(data, [], True)
+
+    monkeypatch.setattr(peer_link, "receive_with_descriptors", at_the_limit)
+    other.say(HELLO, FIRST, NOBODY)
+    look(link, watched)
+    assert link.over
+    assert link.fault is not None and link.fault.kind is LinkFault.BAD_WATCH

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.channel.helpers import Clock
 from tests.known_bugs import known_bug
 from tests.watching import Access, WatchedRingMem
 from vmbus.channel import RECEIVER_TABLE, SENDER_TABLE, Action, Event, Row, State, table_text
@@ -67,12 +66,11 @@ class Bench:
 
     table: dict[tuple[State, Event], tuple[Action, State]]
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self) -> None:
         inside = FlatRingMem(4096)
         self.sender, self.receiver = connected_rings(memory=inside)
         self.memory = WatchedRingMem(inside)
-        self.clock = Clock()
-        self.readiness = self.make({"spin": 0.0, "clock": self.clock, **options})
+        self.readiness = self.make()
         self.rows: list[Walked] = []
         self.signals = 0
         follow = self.readiness._follow
@@ -111,9 +109,9 @@ class ReceiverBench(Bench):
 
     table = RECEIVER_ROWS
 
-    def make(self, options: dict[str, Any]) -> ReceiverReadiness:
+    def make(self) -> ReceiverReadiness:
         self.ring = IncomingRing(self.memory)
-        return ReceiverReadiness(self.ring, **options)
+        return ReceiverReadiness(self.ring)
 
     def attempt(self) -> Any:
         return self.ring.receive()[0]
@@ -130,11 +128,11 @@ class SenderBench(Bench):
 
     table = SENDER_ROWS
 
-    def make(self, options: dict[str, Any]) -> SenderReadiness:
+    def make(self) -> SenderReadiness:
         self.ring = OutgoingRing(self.memory)
         while self.ring.can_write(self.ring.outgoing(), 272):
             self.ring.send(PAYLOAD)
-        return SenderReadiness(self.ring, **options)
+        return SenderReadiness(self.ring)
 
     def attempt(self) -> Any:
         return self.ring.send(PAYLOAD)
@@ -430,7 +428,7 @@ def test_an_interrupt_while_a_row_is_gone_through_never_leaves_a_state_that_is_n
         assert bench.signals == 1
 
 
-def test_a_given_refusal_is_not_tried_again():
+def test_an_attempt_that_was_refused_just_now_is_not_made_again():
     bench = ReceiverBench()
     tries = []
 
@@ -438,49 +436,14 @@ def test_a_given_refusal_is_not_tried_again():
         tries.append(True)
         raise RingEmpty
 
-    assert bench.readiness.step(attempt, RingEmpty()) is NOT_YET
+    bench.readiness.note(attempt, RingEmpty())
+    assert bench.readiness.step(attempt) is NOT_YET
     assert not tries
     bench = SenderBench()
-    assert bench.readiness.step(attempt, RingFull(needed=2048)) is NOT_YET
+    bench.readiness.note(attempt, RingFull(needed=2048))
+    assert bench.readiness.step(attempt) is NOT_YET
     assert not tries
     assert bench.memory.inside.control[PENDING_SEND_SIZE_WORD] == 2048
-
-
-# -- spinning -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("end", BENCHES)
-def test_a_spinning_side_publishes_nothing_while_it_spins(end):
-    bench = BENCHES[end](spin=5.0)
-    looks = []
-
-    def act(access: Access) -> None:
-        if str(access) in ("load in", "load out"):
-            looks.append(access)
-            bench.clock.now += 1
-            if len(looks) == 4:
-                bench.memory.after = None
-                bench.help_it()
-
-    bench.each_access(act)
-    assert bench.step() is not NOT_YET
-    assert not bench.rows
-    assert bench.signals == 0
-
-
-@pytest.mark.parametrize("end", BENCHES)
-def test_a_side_that_has_spun_long_enough_publishes_and_sleeps(end):
-    bench = BENCHES[end](spin=5.0)
-
-    def act(access: Access) -> None:
-        if str(access) in ("load in", "load out"):
-            bench.clock.now += 1
-
-    bench.each_access(act)
-    assert bench.step() is NOT_YET
-    assert bench.is_published()
-    looks = [access for access in bench.order if access in ("load in", "load out")]
-    assert len(looks) == 1 + 5 + 1  # the try, a second for each while it spins, and the last
 
 
 # -- a hostile other side -----------------------------------------------------------------------------

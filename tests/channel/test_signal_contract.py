@@ -6,6 +6,7 @@ signal may come for nothing and may never be missed.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import threading
@@ -17,6 +18,7 @@ import pytest
 from tests.channel.helpers import PATIENCE, Running
 from vmbus.channel import Signal, local_signals
 from vmbus.channel.descriptor_signal import Bells, descriptor_signals
+from vmbus.channel.direction import LONGEST_SLEEP
 from vmbus.errors import CallerError
 
 #: Functions that make the two ends of one pair.
@@ -53,6 +55,23 @@ def test_nothing_told_is_no_reason(ends):
     assert near.wait(0) is False
     assert far.wait(0) is False
     assert far.wait(0.001) is False
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -0.0, -0.5, -1, -1e300, math.nan, -math.inf])
+def test_no_time_and_less_is_a_look(ends, timeout):
+    near, far = ends
+    assert far.wait(timeout) is False
+    near.notify()
+    assert far.wait(timeout) is True
+
+
+@pytest.mark.parametrize(
+    "timeout", [LONGEST_SLEEP + 1, threading.TIMEOUT_MAX * 4, 1e9, 1e300, 2.0**63, 10**30, math.inf]
+)
+def test_a_huge_timeout_is_a_long_wait(ends, timeout):
+    near, far = ends
+    near.notify()
+    assert far.wait(timeout) is True
 
 
 def test_a_notify_from_before_the_wait_ends_it(ends):

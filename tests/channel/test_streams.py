@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import io
 
 import pytest
 
 from tests.channel.helpers import Running, threaded_pair
 from tests.helpers import pattern
-from vmbus.channel import ByteChannel, connected_channels
+from vmbus.channel import ByteChannel, ChannelFile, connected_channels
 from vmbus.errors import CallerError, PeerClosed, TimedOut
 
 
@@ -99,3 +100,67 @@ def test_a_side_that_left_without_an_end_is_an_error_and_no_end_of_file(sides):
         reader.read(1)
     with pytest.raises(PeerClosed):
         host.makefile("wb").write(b"to nobody")
+
+
+# -- files that are dropped and not closed -------------------------------------------------------
+
+WRAPPERS = {
+    "bare": lambda raw: raw,
+    "buffered": io.BufferedWriter,
+    "text": lambda raw: io.TextIOWrapper(io.BufferedWriter(raw), encoding="ascii"),
+    "pair": lambda raw: io.BufferedRWPair(io.BytesIO(), raw),
+}
+
+
+#: Python 3.13 and later tell of bytes that a wrapper could not send when it was dropped.
+tells_of_what_was_lost = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@tells_of_what_was_lost
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+@pytest.mark.parametrize("buffers", [False, True])
+def test_a_file_that_is_dropped_over_a_full_ring_waits_for_nobody(wrap, buffers, sides):
+    guest, host = sides
+    with pytest.raises(TimedOut):
+        guest.send(bytes(10_000), timeout=0)
+
+    def drop() -> None:
+        file = wrap(guest.makefile("wb"))
+        if buffers and isinstance(file, io.TextIOWrapper):
+            file.write("text")
+        elif buffers and not isinstance(file, io.RawIOBase):
+            file.write(b"bytes")
+        del file
+        gc.collect()
+
+    Running(drop).result()  # fails when it is not over in time
+    # Neither an end nor what was in a buffer: this side's stream goes on.
+    received = host.receive(65536)
+    guest.send(b"on")
+    assert set(received) == {0} and host.receive(65536) == b"on"
+
+
+@tells_of_what_was_lost
+def test_a_file_that_is_dropped_in_a_cycle_waits_for_nobody_either(sides):
+    guest, _ = sides
+    with pytest.raises(TimedOut):
+        guest.send(bytes(10_000), timeout=0)
+
+    def drop() -> None:
+        file = io.BufferedWriter(guest.makefile("wb"))
+        file.write(b"bytes")
+        file.raw.itself = [file, file.raw]
+        del file
+        gc.collect()
+
+    Running(drop).result()
+
+
+def test_a_dropped_file_leaves_the_stream_open_and_one_that_was_refused_can_be_dropped(sides):
+    guest, host = sides
+    guest.makefile("wb")
+    with pytest.raises(CallerError):
+        ChannelFile(guest, "a")
+    gc.collect()
+    guest.send(b"on")
+    assert host.receive() == b"on"

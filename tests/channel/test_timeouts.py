@@ -55,7 +55,7 @@ def test_a_call_waits_just_as_long_as_it_may(calls, name, timeout):
     assert pair.clock.now - started == timeout
     assert isinstance(caught.value, NotReady)
     assert isinstance(caught.value, TimeoutError)
-    assert "time" in str(caught.value)
+    assert f"within {timeout:g} s" in str(caught.value)
 
 
 @pytest.mark.parametrize(("calls", "name"), CASES)
@@ -86,7 +86,7 @@ def test_signals_for_nothing_do_not_lengthen_the_wait(calls, name):
 def test_negative_times_and_no_numbers_are_refused_and_nothing_is_done(calls, name, timeout):
     pair = waiting_pair(calls)
     before = pair.out.control[0]
-    with pytest.raises(CallerError, match="a timeout is a number of seconds") as caught:
+    with pytest.raises(CallerError, match="timeout is a number of seconds") as caught:
         calls[name](pair.guest, timeout)
     assert caught.value.argument == "timeout"
     assert pair.out.control[0] == before
@@ -96,9 +96,9 @@ def test_negative_times_and_no_numbers_are_refused_and_nothing_is_done(calls, na
 @pytest.mark.parametrize("timeout", ["soon", [1], object()])
 def test_what_is_no_number_at_all_is_refused(timeout):
     pair = scripted_pair()
-    with pytest.raises((CallerError, TypeError)):
+    with pytest.raises(CallerError, match="timeout is a number"):
         pair.guest.receive(timeout=timeout)
-    with pytest.raises((CallerError, TypeError)):
+    with pytest.raises(CallerError, match="timeout is a number"):
         pair.guest.send(b"", timeout=timeout)
     assert pair.host.incoming.receive_many() == ([], False)
 

@@ -9,6 +9,7 @@ it is kept:
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -24,9 +25,10 @@ from tests.helpers import pattern
 from tests.known_bugs import known_bug
 from vmbus.channel import ByteChannel, MessageChannel, PacketChannel
 from vmbus.errors import CallerError
-from vmbus.fuzzing import ViolationKind, WrongMessage, channel_sides, explore, explore_sides, stopped_clock
+from vmbus.fuzzing import ViolationKind, WrongMessage, channel_sides, explore, stopped_clock
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing
+from vmbus.sizes import MAXIMUM_DATA_SIZE
 
 EXPECTED = Path(__file__).parent.parent / "expected_output"
 COMPLETE = EXPECTED / "explore-complete.txt"
@@ -408,6 +410,28 @@ def test_a_doubled_message_is_found():
     assert "WrongMessage: b'number 1' instead of b'number 2'" in result.story()
 
 
+class SendingTwice(PacketChannel):
+    """Sends each packet a second time."""
+
+    def send(self, payload):
+        super().send(payload)
+        return super().send(payload)
+
+
+def test_the_ready_made_receiver_finds_a_message_that_came_twice():
+    result = explore(*channel_sides(2, ready=True, kind=SendingTwice))
+    assert result.violation == (FAILED, 1)
+    assert "The receiver failed: WrongMessage: message 2 came as message 1\n" in result.story()
+
+
+def test_the_ready_made_receiver_finds_bytes_that_nobody_sent_it():
+    sender, _ = channel_sides(1, 32, ready=True)
+    _, receiver = channel_sides(1, 8, ready=True)
+    result = explore(sender, receiver)
+    assert result.violation == (FAILED, 1)
+    assert "WrongMessage: message 1 came as 32 bytes: 01 01 00 00 04 01 00 01 " in result.story()
+
+
 def test_a_signal_without_a_look_at_the_mask_is_found():
     def sender(incoming, outgoing, signal):
         OutgoingRing(outgoing)
@@ -441,12 +465,19 @@ def test_an_explored_memory_wraps_as_every_other_does(offset, length):
 
 @pytest.mark.parametrize(("offset", "length"), [(8191, 2), (4097, 4096), (-8, 8)])
 def test_an_access_that_would_wrap_twice_is_a_failure_of_the_side(offset, length):
-    result = explore(
-        lambda incoming, outgoing, signal: incoming.read_at(offset, length),
-        lambda incoming, outgoing, signal: None,
-    )
+    refusals = []
+
+    def reader(incoming, outgoing, signal):
+        try:
+            incoming.read_at(offset, length)
+        except CallerError as error:
+            refusals.append((error.argument, error.value, error.limit))
+            raise
+
+    result = explore(reader, lambda incoming, outgoing, signal: None)
     assert result.violation == (FAILED, 0)
-    assert f"{length} bytes at {offset:#06x} are not within twice the 4096" in result.story()
+    assert f"CallerError: {length} bytes at {offset:#06x} are not within twice the 4096" in result.story()
+    assert set(refusals) == {("offset", offset, 8192 - length)}
 
 
 def test_the_two_rings_have_words_and_bytes_of_their_own():
@@ -466,13 +497,20 @@ def test_the_two_rings_have_words_and_bytes_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("options", "argument"),
-    [({"ring_sizes": (4096, 1000)}, "size"), ({"start": 4}, "start"), ({"start": 4096}, "start")],
+    ("options", "argument", "value", "limit"),
+    [
+        ({"ring_sizes": (1000, 4096)}, "size", 1000, MAXIMUM_DATA_SIZE),
+        ({"ring_sizes": (4096, 1000)}, "size", 1000, MAXIMUM_DATA_SIZE),
+        ({"start": 4}, "start", 4, 4088),
+        ({"start": -8}, "start", -8, 4088),
+        ({"start": 4096}, "start", 4096, 4088),
+        ({"ring_sizes": (8192, 4096), "start": 4096}, "start", 4096, 4088),
+    ],
 )
-def test_what_no_ring_can_be_is_refused(options, argument):
+def test_what_no_ring_can_be_is_refused(options, argument, value, limit):
     with pytest.raises(CallerError) as caught:
         explore(*channel_sides(1), **options)
-    assert caught.value.argument in (argument, "data_size")
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == (argument, value, limit)
 
 
 def test_a_wait_with_a_time_limit_is_refused_and_not_explored_wrongly():
@@ -525,12 +563,13 @@ def test_two_explorations_of_the_same_are_the_same():
     assert first.story() == second.story()
 
 
-def test_nothing_but_the_exploration_of_sides_knows_rings():
-    for module in ("sides", "shared", "machine", "search", "story"):
-        source = (Path(vmbus.fuzzing.__file__).parent / f"{module}.py").read_text(encoding="utf-8")
-        assert "vmbus.ring" not in source
-        assert "vmbus.channel" not in source
-    assert explore_sides(lambda side: 1, lambda side: 2).outcomes == {(1, 2): 1}
+def test_the_exploration_of_sides_knows_no_rings():
+    folder = Path(vmbus.fuzzing.__file__).parent
+    core = {"steps", "sides", "shared", "machine", "search", "story"}
+    sources = [(folder / f"{module}.py").read_text(encoding="utf-8") for module in core]
+    imports = {name for source in sources for name in re.findall(r"^from (\S+) import", source, re.MULTILINE)}
+    assert {name for name in imports if name.startswith("vmbus")} == {"vmbus.errors"}
+    assert {name for name in imports if name.startswith(".")} <= {f".{module}" for module in core}
 
 
 def main() -> None:

@@ -162,6 +162,19 @@ def test_a_side_that_sleeps_for_ever_is_found_with_the_shortest_way_there():
     ]
 
 
+def test_of_equally_short_schedules_the_one_that_changes_sides_least_is_told():
+    def failing(side):
+        if side.load("x"):
+            raise ValueError("behind a step of the other side")
+        side.load("x")
+        raise ValueError("alone")
+
+    result = explore_sides(failing, program(("store", "x", 1)), words={"x": 0})
+    assert result.violation == (FAILED, 0)
+    assert result.steps == 1
+    assert "The failing failed: ValueError: alone" in result.story()
+
+
 def test_two_sides_that_sleep_for_ever_are_told_as_such():
     result = explore_sides(lambda side: side.wait(), lambda side: side.wait())
     assert result.violation == (SLEEPS, 0)
@@ -378,7 +391,7 @@ def test_a_signal_that_comes_late_for_a_wish_that_was_seen_is_in_order():
         (
             [("notify",)],
             [("store", "wants", 1)],
-            "it has not loaded wants",
+            "it has not loaded wants: it cannot know that one is wanted",
         ),
     ],
 )
@@ -565,11 +578,20 @@ def test_so_many_states_and_hardly_more():
 
 
 @pytest.mark.parametrize(
-    "step", [("load", "z"), ("store", "z", 1), ("read", "z", 0, 1), ("write", "z", 0, b"1")]
+    ("step", "what", "known"),
+    [
+        (("load", "z"), "word", "x"),
+        (("store", "z", 1), "word", "x"),
+        (("load", "d"), "word", "x"),
+        (("read", "z", 0, 1), "area", "d"),
+        (("write", "z", 0, b"1"), "area", "d"),
+        (("write", "x", 0, b"1"), "area", "d"),
+    ],
 )
-def test_a_name_that_nobody_declared_is_refused(step):
-    with pytest.raises(CallerError, match=r"there is no (word|area) 'z': [xd]"):
+def test_a_name_that_nobody_declared_is_refused(step, what, known):
+    with pytest.raises(CallerError, match=f"^there is no {what} '{step[1]}': {known}$") as caught:
         explore_sides(program(step), lambda side: None, words={"x": 0}, areas={"d": b"1234"})
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == (what, step[1], known)
 
 
 @pytest.mark.parametrize("step", [("read", "d", 3, 2), ("read", "d", -1, 1), ("write", "d", 0, b"12345")])

@@ -4,11 +4,13 @@ Blocking channels for threads and the same three for asyncio, between the thread
 (`connected_channels`) or between processes (`SharedChannel`).
 """
 
-from .asynchronous import AsyncByteChannel, AsyncMessageChannel, AsyncPacketChannel
+from .asynchronous import AsyncByteChannel, AsyncChannel, AsyncMessageChannel, AsyncPacketChannel
 from .asyncio_streams import ChannelTransport, open_streams
-from .blocking import ByteChannel, MessageChannel, PacketChannel
+from .blocking import BlockingChannel, ByteChannel, MessageChannel, PacketChannel
 from .common import Channel, Statistics
 from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals
+from .hand_over import HandOverFault
+from .kinds import ByteKind, MessageKind, PacketKind
 from .local_signal import LocalSignal, local_signals
 from .pair import connected_channels
 from .peer_link import Life, LinkFault
@@ -23,20 +25,26 @@ __all__ = [
     "SENDER_TABLE",
     "Action",
     "AsyncByteChannel",
+    "AsyncChannel",
     "AsyncMessageChannel",
     "AsyncPacketChannel",
     "Bells",
+    "BlockingChannel",
     "ByteChannel",
+    "ByteKind",
     "Channel",
     "ChannelFile",
     "ChannelTransport",
     "DescriptorSignal",
     "Event",
+    "HandOverFault",
     "Life",
     "LinkFault",
     "LocalSignal",
     "MessageChannel",
+    "MessageKind",
     "PacketChannel",
+    "PacketKind",
     "Row",
     "SharedChannel",
     "Signal",

@@ -22,19 +22,18 @@ from asyncio import AbstractEventLoop, CancelledError, Future
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum
-from time import monotonic
 from types import TracebackType
 from typing import TypeVar
 
-from vmbus.errors import CallerError, ChannelClosed, NotReady, PeerClosed, TimedOut, VmbusError
+from vmbus.errors import CallerError, ChannelClosed, PeerClosed, TimedOut, VmbusError
 from vmbus.memory import Buffer, view_bytes
 from vmbus.pipe import CHUNK_SIZE
 from vmbus.ring import IncomingRing, OutgoingPacket, OutgoingRing, Packet
 
 from .common import Channel
-from .direction import Clock, Deadline, Direction, Ready, check_timeout
+from .direction import Clock, Deadline, Direction, Ready
 from .kinds import ByteKind, MessageKind, PacketKind
-from .readiness import GO_ON, NOT_YET, GoOn, NotYet, ReceiverReadiness, SenderReadiness
+from .readiness import GO_ON, NOT_YET, GoOn
 from .signal import Signal
 from .works import Parts
 
@@ -116,13 +115,8 @@ class AsyncWaiters:
 
     async def wait(self, place: Place, timeout: float | None) -> None:
         """Sleep until the next signal; may return for nothing."""
-        if self._failure is not None:
-            raise self._failure
+        self.watch()
         loop = self.loop()
-        if self._watched is None:
-            descriptor = self._signal.fileno()
-            loop.add_reader(descriptor, self._take_signal)
-            self._watched = descriptor
         self._calls = 0
         self._places.add(place)
         try:
@@ -131,6 +125,15 @@ class AsyncWaiters:
             self._places.discard(place)
         if self._failure is not None:
             raise self._failure
+
+    def watch(self) -> None:
+        """Have the loop look at the signal from now on."""
+        if self._failure is not None:
+            raise self._failure
+        if self._watched is None:
+            descriptor = self._signal.fileno()
+            self.loop().add_reader(descriptor, self._take_signal)
+            self._watched = descriptor
 
     def is_pause_due(self) -> bool:
         """Counts a call that does not wait: True for every so many."""
@@ -172,31 +175,41 @@ class AsyncWaiters:
 
 
 class AsyncDirection(Direction):
-    """One direction, for tasks.
-
-    spin   seconds to go on looking before anything is published; between two looks all other tasks
-           have their turn in the loop
-    """
+    """One direction, for tasks.  While one spins, all others run between two of its looks."""
 
     def __init__(
         self,
-        readiness: ReceiverReadiness | SenderReadiness,
+        ring: IncomingRing | OutgoingRing,
         signal: Signal,
-        clock: Clock,
-        what: str,
         waiters: AsyncWaiters,
+        *,
+        role: str,
         spin: float,
+        clock: Clock,
     ) -> None:
-        super().__init__(readiness, signal, clock, what)
+        super().__init__(ring, signal, role=role, spin=spin, clock=clock)
         self._waiters = waiters
-        self._spin = spin
         self._line: deque[Place] = deque()
 
     async def run(
         self, attempt: Callable[[], Result | GoOn], timeout: float | None, ready: Ready = None
     ) -> Result:
-        """As BlockingDirection.run."""
-        return await self.run_until(attempt, None if timeout is None else self.deadline(timeout), ready)
+        """As BlockingDirection.run.
+
+        Who need not be suspended does not stand in line: nobody else can come meanwhile.
+        """
+        deadline = None if timeout is None else self.deadline(timeout)
+        self._waiters.loop()
+        if not self._line and not self._waiters.is_pause_due():
+            result = self.first_try(attempt)
+            if result is not NOT_YET and result is not GO_ON:
+                return result
+        place = self._stand_in_line(ready)
+        try:
+            await self._wait_for_turn(place, timeout, deadline)
+            return await self._wait(place, attempt, timeout, deadline)
+        finally:
+            self._leave_line(place)
 
     async def run_parts(self, parts: Parts, timeout: float | None) -> None:
         """As BlockingDirection.run_parts."""
@@ -206,50 +219,32 @@ class AsyncDirection(Direction):
             error.done = parts.done
             raise
 
-    async def run_until(
-        self, attempt: Callable[[], Result | GoOn], deadline: Deadline, ready: Ready = None
+    async def _wait(
+        self,
+        place: Place,
+        attempt: Callable[[], Result | GoOn],
+        timeout: float | None,
+        deadline: Deadline,
     ) -> Result:
-        """As BlockingDirection.run_until.
-
-        Who need not be suspended does not stand in line: nobody else can come meanwhile.
-        """
-        self._waiters.loop()
-        place: Place | None = None
-        spin = self._spin > 0
-        over = False
-        try:
-            if self._line:
-                place = self._stand_in_line(ready)
-                await self._wait_for_turn(place, deadline)
-            elif self._waiters.is_pause_due():
-                place = self._stand_in_line(ready)
-                await self._waiters.pause()
-            if not self.closed and (place is None or self._line[0] is place):
-                self.readiness.begin()
-            while True:
-                result: Result | GoOn | NotYet | Later
-                if spin:
-                    place = place or self._stand_in_line(ready)
-                    result = await self._spin_until_result(attempt, deadline, ready)
-                else:
-                    result = self.look(attempt, ready, over)
-                if result is LATER:
-                    spin = False  # has been done; now publish
-                elif result is NOT_YET:
-                    place = place or self._stand_in_line(ready)
-                    await self._sleep(place, deadline)
-                elif result is GO_ON:
-                    spin = self._spin > 0
-                    if self._waiters.is_pause_due():
-                        place = place or self._stand_in_line(ready)
-                        self._call_ready()
-                        await self._waiters.pause()
-                else:
-                    return result
-                over = self.is_over(deadline)
-        finally:
-            if place is not None:
-                self._leave_line(place)
+        """As BlockingDirection._wait: the turn is this task's, or `ready` says that it needs none."""
+        if self._spin and self.readiness.refused is attempt:
+            await self._spin_until_moved(place, deadline)
+            self.readiness.refused = None
+        if not self.closed:
+            self.readiness.begin()
+        over = None
+        while True:
+            result = self.look(attempt, place.ready, over)
+            if result is NOT_YET:
+                self._call_ready()
+                await self._waiters.wait(place, self.remaining(deadline))
+            elif result is GO_ON:
+                if self._waiters.is_pause_due():
+                    self._call_ready()
+                    await self._waiters.pause()
+            else:
+                return result
+            over = timeout if self.is_over(deadline) else None
 
     # -- the line ----------------------------------------------------------------------------
 
@@ -258,11 +253,13 @@ class AsyncDirection(Direction):
         self._line.append(place)
         return place
 
-    async def _wait_for_turn(self, place: Place, deadline: Deadline) -> None:
+    async def _wait_for_turn(self, place: Place, timeout: float | None, deadline: Deadline) -> None:
+        if self._waiters.is_pause_due():
+            await self._waiters.pause()
         ready = place.ready
         while self._line[0] is not place and not self.closed and not (ready is not None and ready()):
             if self.is_over(deadline):
-                raise TimedOut(f"another task still waits for its {self._what}, and the time is over")
+                self.refuse_turn(timeout)
             await place.sleep(self._waiters.loop(), self.remaining(deadline))
 
     def _leave_line(self, place: Place) -> None:
@@ -276,31 +273,15 @@ class AsyncDirection(Direction):
             if place.ready is not None and place.ready():
                 place.wake()
 
-    # -- sleeping ----------------------------------------------------------------------------
-
-    async def _sleep(self, place: Place, deadline: Deadline) -> None:
-        self._call_ready()
-        await self._waiters.wait(place, self.remaining(deadline))
-
-    async def _spin_until_result(
-        self, attempt: Callable[[], Result | GoOn], deadline: Deadline, ready: Ready
-    ) -> Result | GoOn | Later:
-        """Look for `spin` seconds; LATER when all the looks were for nothing."""
-
-        def attempt_without_waiting() -> Result | GoOn | Later:
-            try:
-                return attempt()
-            except NotReady:
-                return LATER
-
+    async def _spin_until_moved(self, place: Place, deadline: Deadline) -> None:
+        """As BlockingDirection._spin_until_moved; the loop looks at the signal."""
+        self._waiters.watch()
         self._call_ready()
         until = self._clock() + self._spin
-        while True:
-            result: Result | GoOn | NotYet | Later = self.look(attempt_without_waiting, ready, False)
-            if result is not LATER and result is not NOT_YET:
-                return result
-            if self._clock() >= until or self.is_over(deadline):
-                return LATER
+        ready = place.ready
+        while not (self.ring.peer_has_moved() or self.closed or self.signal.peer_closed):
+            if self._clock() >= until or self.is_over(deadline) or (ready is not None and ready()):
+                break
             await self._waiters.pause()
 
     def make_ready(self) -> None:
@@ -331,30 +312,14 @@ class AsyncChannel(Channel):
     _receiving: AsyncDirection
     _sending: AsyncDirection
 
-    def __init__(
-        self,
-        incoming: IncomingRing,
-        outgoing: OutgoingRing,
-        signal: Signal,
-        *,
-        spin: float = 0.0,
-        clock: Clock = monotonic,
-        role: str = "",
-        on_close: Callable[[], object] | None = None,
-    ) -> None:
-        signal.fileno()  # raises where there is none, now rather than at the first wait
-        self._spin = check_timeout(spin)
-        # The readiness itself does not spin: it would keep the loop.
-        super().__init__(incoming, outgoing, signal, spin=0.0, clock=clock, role=role, on_close=on_close)
-
-    def _make_directions(
-        self, receiver: ReceiverReadiness, sender: SenderReadiness, clock: Clock
-    ) -> tuple[AsyncDirection, AsyncDirection]:
+    def _make_directions(self, clock: Clock) -> tuple[AsyncDirection, AsyncDirection]:
+        self.signal.fileno()  # raises where there is none, now rather than at the first wait
         self._waiters = AsyncWaiters(self.signal)
-        return (
-            AsyncDirection(receiver, self.signal, clock, "packet", self._waiters, self._spin),
-            AsyncDirection(sender, self.signal, clock, "room", self._waiters, self._spin),
+        receiving, sending = (
+            AsyncDirection(ring, self.signal, self._waiters, role=self.role, spin=self.spin, clock=clock)
+            for ring in (self.incoming, self.outgoing)
         )
+        return receiving, sending
 
     def close(self) -> None:
         """Close this side; again is harmless.
@@ -453,20 +418,23 @@ class AsyncPacketChannel(PacketKind, AsyncChannel):
     ) -> Packet:
         """As PacketChannel.request.  A request that is cancelled is given up."""
         work = self._work
-        deadline = self._receiving.deadline(timeout)
+        receiving = self._receiving
+        deadline = receiving.deadline(timeout)
         if packet is None:
             packet = OutgoingPacket.in_band(len(view_bytes(payload, "payload")), completion_requested=True)
-        transaction = await self._receiving.run_until(work.begin, deadline, work.transactions.has_room)
+        transaction = await receiving.run(work.begin, timeout, work.transactions.has_room)
         outgoing = packet._replace(transaction_id=transaction.id)
         try:
-            await self._sending.run_until(lambda: work.send_packet(outgoing, payload), deadline)
+            await self._sending.run(
+                lambda: work.send_packet(outgoing, payload), receiving.remaining(deadline)
+            )
         except (VmbusError, CancelledError):
             work.transactions.forget(transaction)  # nothing was sent
-            self._receiving.make_ready()  # there is room for another request
+            receiving.make_ready()  # one may wait for its place
             raise
         try:
-            return await self._receiving.run_until(
-                lambda: work.answer(transaction), deadline, transaction.answered
+            return await receiving.run(
+                lambda: work.answer(transaction), receiving.remaining(deadline), transaction.answered
             )
         finally:
             transaction.given_up = True

@@ -51,7 +51,16 @@ async def open_streams(
     """A StreamReader and a StreamWriter of the channel, which belongs to them from now on.
 
     limit   of the StreamReader: the longest line
+
+    Raises CallerError for a channel of another kind.
     """
+    if not isinstance(channel, AsyncByteChannel):
+        raise CallerError(
+            f"streams of bytes need an AsyncByteChannel, not {type(channel).__name__}",
+            argument="channel",
+            value=type(channel).__name__,
+            limit="AsyncByteChannel",
+        )
     loop = asyncio.get_running_loop()
     reader = ChannelReader(limit=limit, loop=loop)
     protocol = asyncio.StreamReaderProtocol(reader, loop=loop)

@@ -13,18 +13,18 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TypeVar
 
-from vmbus.errors import ChannelClosed, NotReady, PeerClosed, TimedOut, VmbusError
+from vmbus.errors import ChannelClosed, PeerClosed, TimedOut, VmbusError
 from vmbus.memory import Buffer, view_bytes
 from vmbus.pipe import CHUNK_SIZE
-from vmbus.ring import OutgoingPacket, Packet
+from vmbus.ring import IncomingRing, OutgoingPacket, OutgoingRing, Packet
 
 from .common import Channel
 from .direction import Clock, Deadline, Direction, Ready
 from .kinds import ByteKind, MessageKind, PacketKind
-from .readiness import GO_ON, NOT_YET, GoOn, ReceiverReadiness, SenderReadiness
+from .readiness import GO_ON, NOT_YET, GoOn
 from .signal import Signal
 from .streams import ChannelFile
-from .waiting import SignalWaiters
+from .waiting import LONGEST_NAP, SignalWaiters
 from .works import Parts
 
 __all__ = ["BlockingChannel", "ByteChannel", "MessageChannel", "PacketChannel"]
@@ -32,24 +32,47 @@ __all__ = ["BlockingChannel", "ByteChannel", "MessageChannel", "PacketChannel"]
 Result = TypeVar("Result")
 Blocking = TypeVar("Blocking", bound="BlockingChannel")
 
+#: Seconds between two looks at the signal of a thread that spins.
+SIGNAL_EVERY = 0.001
+
+
+class Call:
+    """A call that could not be done at once.
+
+    timeout, deadline   the seconds that it had, and when they are over
+    ready               as in Direction.look
+    slept               whether it has waited for the signal
+    """
+
+    __slots__ = ("deadline", "ready", "slept", "thread", "timeout")
+
+    def __init__(self, timeout: float | None, deadline: Deadline, ready: Ready) -> None:
+        self.timeout = timeout
+        self.deadline = deadline
+        self.ready = ready
+        self.slept = False
+        self.thread = threading.get_ident()
+
 
 class BlockingDirection(Direction):
     """One direction, for threads."""
 
     def __init__(
         self,
-        readiness: ReceiverReadiness | SenderReadiness,
+        ring: IncomingRing | OutgoingRing,
         signal: Signal,
-        clock: Clock,
-        what: str,
         waiters: SignalWaiters,
+        *,
+        role: str,
+        spin: float,
+        clock: Clock,
     ) -> None:
-        super().__init__(readiness, signal, clock, what)
+        super().__init__(ring, signal, role=role, spin=spin, clock=clock)
         self.lock = threading.Lock()
         self.other = self
         self._waiters = waiters
         self._turn = threading.Condition(self.lock)
-        self._somebody_sleeps = False
+        self._sleeper: Call | None = None
         self._followers = 0
 
     def run(self, attempt: Callable[[], Result | GoOn], timeout: float | None, ready: Ready = None) -> Result:
@@ -59,23 +82,18 @@ class BlockingDirection(Direction):
         """
         deadline = None if timeout is None else self.deadline(timeout)
         with self.lock:
-            refusal = None
-            # Mostly there is nothing to wait for: at rest, nobody sleeps in this direction.
-            if (
-                self.readiness.state is self.rest
-                and not self.closed
-                and not (self.sends and self.signal.peer_closed)
-            ):
-                try:
-                    result = attempt()
-                    if result is not GO_ON:
-                        return result
-                except NotReady as error:
-                    refusal = error
-                except BaseException as error:
-                    self.interrupted(error)
-                    raise
-            return self._wait(attempt, deadline, ready, refusal)
+            result = self.first_try(attempt)
+        if result is not NOT_YET and result is not GO_ON:
+            return result
+        call = Call(timeout, deadline, ready)
+        try:
+            try:
+                return self._wait(attempt, call)
+            finally:
+                self._end(call)
+        finally:  # again, where an interrupt came in between
+            if self._sleeper is call:
+                self._end(call)
 
     def run_parts(self, parts: Parts, timeout: float | None) -> None:
         """All parts of a call, with nobody else's between them."""
@@ -85,54 +103,76 @@ class BlockingDirection(Direction):
             error.done = parts.done
             raise
 
-    def _wait(
-        self,
-        attempt: Callable[[], Result | GoOn],
-        deadline: Deadline,
-        ready: Ready,
-        refusal: NotReady | None,
-    ) -> Result:
-        """As `run`, with the lock held; `refusal` is that of a try just made."""
-        self._wait_for_turn(deadline, ready)
-        if not self.closed:
-            self.readiness.begin()
-        over = slept = False
-        try:
-            while True:
+    def _wait(self, attempt: Callable[[], Result | GoOn], call: Call) -> Result:
+        """As `run`, for a call that could not be done at once.
+
+        The lock is held for each look and never while this thread sleeps or spins; `_sleeper` keeps
+        the turn meanwhile.
+        """
+        if self._spin and self.readiness.refused is attempt:
+            self._spin_until_moved(call)
+        self._begin(call)
+        over = None
+        while True:
+            with self.lock:
                 wakes = self._waiters.wakes  # before the look, or a signal after it is slept over
-                result = self.look(attempt, ready, over, refusal)
+                result = self.look(attempt, call.ready, over)
                 if result is NOT_YET:
-                    slept = True
-                    self._sleep(wakes, deadline)
+                    self._sleeper = call
                 elif result is GO_ON:
                     self._call_followers()
-                else:
-                    return result
-                refusal = None
-                over = self.is_over(deadline)
-        finally:
+            if result is NOT_YET:
+                call.slept = True
+                self._waiters.wait(wakes, self.remaining(call.deadline))
+            elif result is not GO_ON:
+                return result
+            over = call.timeout if self.is_over(call.deadline) else None
+
+    def _begin(self, call: Call) -> None:
+        """Take the turn, or find that this call needs none."""
+        with self.lock:
+            while not self._may_go_on(call):
+                if self.is_over(call.deadline):
+                    self.refuse_turn(call.timeout)
+                left = self.remaining(call.deadline)
+                self._followers += 1
+                self._turn.wait(LONGEST_NAP if left is None else min(left, LONGEST_NAP))
+                self._followers -= 1
+            if not self.closed:
+                self.readiness.begin()
+
+    def _may_go_on(self, call: Call) -> bool:
+        sleeper = self._sleeper
+        # One of this very thread is left from a call that an interrupt has ended.
+        if sleeper is None or sleeper is call or sleeper.thread == call.thread:
+            self._sleeper = call
+            return True
+        return self.closed or (call.ready is not None and call.ready())
+
+    def _end(self, call: Call) -> None:
+        """Give the turn back, and wake whoever may have waited for this call or its signals."""
+        with self.lock:
+            if self._sleeper is call:
+                self._sleeper = None
             self._call_followers()
-            if slept and self.other.is_published():
+            if call.slept and self.other.is_published():
                 self.signal.wake()  # whoever polls the descriptor for the other direction is owed one
 
-    def _wait_for_turn(self, deadline: Deadline, ready: Ready) -> None:
-        while self._somebody_sleeps and not self.closed and not (ready is not None and ready()):
-            if self.is_over(deadline):
-                raise TimedOut(f"another thread still waits for its {self._what}, and the time is over")
-            self._followers += 1
-            try:
-                self._turn.wait(self.remaining(deadline))
-            finally:
-                self._followers -= 1
-
-    def _sleep(self, wakes: int, deadline: Deadline) -> None:
-        self._somebody_sleeps = True
-        try:
-            self.lock.release()
-            self._waiters.wait(wakes, self.remaining(deadline))
-        finally:
-            self.lock.acquire()
-            self._somebody_sleeps = False
+    def _spin_until_moved(self, call: Call) -> None:
+        """Look for the other side's next move, without the lock, as long as `spin` and time allow."""
+        with self.lock:
+            if self._sleeper is None:
+                self._sleeper = call
+        now = look_at_signal = self._clock()
+        until = now + self._spin if call.deadline is None else min(now + self._spin, call.deadline)
+        while now < until and not (self.ring.peer_has_moved() or self.closed or self.signal.peer_closed):
+            if call.ready is not None and call.ready():
+                break
+            if now >= look_at_signal:  # which alone tells that the other side has closed
+                self._waiters.wait(self._waiters.wakes, 0)
+                look_at_signal = now + SIGNAL_EVERY
+            now = self._clock()
+        self.readiness.refused = None  # try again
 
     def is_published(self) -> bool:
         """True when a signal may be waited for: a call of this direction was given up, or sleeps."""
@@ -148,6 +188,12 @@ class BlockingDirection(Direction):
         if self._followers:
             self._turn.notify_all()
 
+    def abandon(self) -> None:
+        super().abandon()
+        self.lock = threading.Lock()  # whoever held it is not in this process
+        self._turn = threading.Condition(self.lock)
+        self._sleeper = None
+
     def close(self) -> None:
         """End every wait; afterwards nobody touches the ring any more."""
         with self.lock:
@@ -161,13 +207,13 @@ class BlockingChannel(Channel):
     _receiving: BlockingDirection
     _sending: BlockingDirection
 
-    def _make_directions(
-        self, receiver: ReceiverReadiness, sender: SenderReadiness, clock: Clock
-    ) -> tuple[BlockingDirection, BlockingDirection]:
+    def _make_directions(self, clock: Clock) -> tuple[BlockingDirection, BlockingDirection]:
         self._waiters = SignalWaiters(self.signal)
-        self._may_close = threading.Lock()  # taken by the first call of close
-        receiving = BlockingDirection(receiver, self.signal, clock, "packet", self._waiters)
-        sending = BlockingDirection(sender, self.signal, clock, "room", self._waiters)
+        self._closing = threading.RLock()  # held by `close`; a signal handler may come in between
+        receiving, sending = (
+            BlockingDirection(ring, self.signal, self._waiters, role=self.role, spin=self.spin, clock=clock)
+            for ring in (self.incoming, self.outgoing)
+        )
         receiving.other, sending.other = sending, receiving
         return receiving, sending
 
@@ -181,12 +227,12 @@ class BlockingChannel(Channel):
         Not to be called from `trace`, and from a signal handler only when the call that it may have
         interrupted sleeps.
         """
-        if not self._may_close.acquire(blocking=False):
-            return
-        self.closed = True
-        self._receiving.close()
-        self._sending.close()
-        self._waiters.close(self._finish_closing)
+        with self._closing:
+            if not self.closed:
+                self.closed = True
+                self._receiving.close()
+                self._sending.close()
+                self._waiters.close(self._finish_closing)
 
     def __enter__(self: Blocking) -> Blocking:  # noqa: PYI019 - Self came with Python 3.11
         return self
@@ -282,7 +328,8 @@ class PacketChannel(PacketKind, BlockingChannel):
                   is replaced by a fresh one
 
         Packets that answer no request are kept, in order, for `receive`.  A request that is given up
-        stays outstanding: its completion is dropped when it comes.
+        stays outstanding: its completion is dropped when it comes.  Raises CallerError when too many
+        packets are kept (see PacketKind); the request then has been sent and is given up.
         """
         work = self._work
         receiving = self._receiving
@@ -291,19 +338,28 @@ class PacketChannel(PacketKind, BlockingChannel):
             packet = OutgoingPacket.in_band(len(view_bytes(payload, "payload")), completion_requested=True)
         transaction = receiving.run(work.begin, timeout, work.transactions.has_room)
         outgoing = packet._replace(transaction_id=transaction.id)
-        try:
+        may_be_sent = False
+
+        def send() -> None:
+            nonlocal may_be_sent
+            may_be_sent = True
             try:
-                self._sending.run(lambda: work.send_packet(outgoing, payload), receiving.remaining(deadline))
+                work.send_packet(outgoing, payload)
             except VmbusError:
-                work.transactions.forget(transaction)  # nothing was sent
-                receiving.look_again()  # one may wait for its place
+                may_be_sent = False
                 raise
+
+        try:
+            self._sending.run(send, receiving.remaining(deadline))
             return receiving.run(
                 lambda: work.answer(transaction), receiving.remaining(deadline), transaction.answered
             )
         finally:
             transaction.given_up = True
-            if work.inbox:
+            if not may_be_sent:
+                work.transactions.forget(transaction)
+                receiving.look_again()  # one may wait for its place
+            elif work.inbox:
                 self.signal.wake()  # whoever polls the descriptor sees that something is to be received
 
 

@@ -7,19 +7,20 @@ sleeps through the signal alone.
 from __future__ import annotations
 
 import logging
+import os
+import weakref
 from collections.abc import Callable
 from time import monotonic
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from vmbus.errors import CallerError
 from vmbus.ring import IncomingRing, OutgoingRing, is_offset, load_control, used_bytes
 
-from .direction import Clock, Direction, check_timeout
-from .readiness import ReceiverReadiness, SenderReadiness
+from .direction import Clock, Direction, check_seconds
 from .signal import Signal
-from .works import Work
+from .works import Trace, Work
 
-__all__ = ["Channel", "Statistics"]
+__all__ = ["Channel", "Statistics", "check_kind"]
 
 log = logging.getLogger("vmbus.channel")
 logging.getLogger("vmbus").addHandler(logging.NullHandler())
@@ -46,16 +47,17 @@ class Channel:
     incoming   the ring to receive from; nobody else reads it
     outgoing   the ring to send to; nobody else writes it
     signal     this side's end of the signals
-    spin       seconds to go on looking before sleeping; 0 for none.  Only between processes that
-               run on processors of their own: a thread that spins keeps its neighbours from running
+    spin       seconds to go on looking, once a call, before it publishes that it waits; 0 for none.
+               Only between processes that run on processors of their own: a thread that spins
+               keeps its neighbours from running
     clock      seconds, as time.monotonic counts them
     trace      called with "sent" or "received" and every packet, after the fact; what it raises is
                logged and goes no further.  It must not call the channel
     role       a word for messages: which side this is
     on_close   called once, when the channel is closed and no call is in it any more
 
-    Every wait takes a timeout in seconds (None waits for ever) and ends at once when either side
-    closes.  Several threads, or tasks, may send and receive at the same time.
+    A channel is of one process: in a forked child it is closed.  Every wait takes a timeout in
+    seconds (None waits for ever) and ends at once when either side closes.  Several threads, or tasks, may send and receive at the same time.
 
     After any PeerError the channel is of no more use: close it.
     """
@@ -73,6 +75,7 @@ class Channel:
         *,
         spin: float = 0.0,
         clock: Clock = monotonic,
+        trace: Trace | None = None,
         role: str = "",
         on_close: Callable[[], object] | None = None,
     ) -> None:
@@ -80,17 +83,19 @@ class Channel:
         self.outgoing = outgoing
         self.signal = signal
         self.role = role
+        self.spin = check_seconds(spin, "spin")
         self.closed = False
-        check_timeout(spin)
-        receiver = ReceiverReadiness(incoming, spin=spin, clock=clock)
-        sender = SenderReadiness(outgoing, spin=spin, clock=clock)
-        self._receiving, self._sending = self._make_directions(receiver, sender, clock)
+        self._work = self._make_work(trace)
+        self._receiving, self._sending = self._make_directions(clock)
         self._on_close = on_close
+        of_this_process.add(self)
 
-    def _make_directions(
-        self, receiver: ReceiverReadiness, sender: SenderReadiness, clock: Clock
-    ) -> tuple[Direction, Direction]:
-        """The two directions, which wait as this kind of channel does."""
+    def _make_work(self, trace: Trace | None) -> Work:
+        """What this kind of channel does with its rings."""
+        raise NotImplementedError
+
+    def _make_directions(self, clock: Clock) -> tuple[Direction, Direction]:
+        """The two directions, which wait as this kind of channel does: to receive, and to send."""
         raise NotImplementedError
 
     def _finish_closing(self) -> None:
@@ -99,6 +104,17 @@ class Channel:
         log.debug("channel %s closed", self.role)
         if self._on_close is not None:
             self._on_close()
+
+    @classmethod
+    def attachment_options(cls) -> dict[str, Any]:
+        """Arguments that are to differ from one attachment of a SharedChannel to the next."""
+        return {}
+
+    def abandon(self) -> None:
+        """Close without a word: in a forked child, of whose process this attachment is not."""
+        self.closed = True
+        for direction in (self._receiving, self._sending):
+            direction.abandon()
 
     def fileno(self) -> int:
         """A descriptor to poll: readable when it is time to call `receive` or `send` with timeout 0.
@@ -118,6 +134,7 @@ class Channel:
         return self.signal.peer_closed
 
     def statistics(self) -> Statistics:
+        """What this channel has done so far."""
         walked = self._receiving.readiness.walked + self._sending.readiness.walked
         return Statistics(
             self._work.signals_after_write,
@@ -140,7 +157,34 @@ class Channel:
 
 def fill(ring: IncomingRing | OutgoingRing) -> str:
     """How many bytes wait in a ring, or that its control page makes no sense."""
-    page = load_control(ring.memory.control)
+    try:
+        page = load_control(ring.memory.control)
+    except ValueError:  # another thread has closed the channel, and its memory
+        return "closed"
     if not (is_offset(ring.size, page.in_offset) and is_offset(ring.size, page.out_offset)):
         return "corrupt"
     return str(used_bytes(ring.size, page.in_offset, page.out_offset))
+
+
+#: The channels that a forked child must not use: their other users run on in its parent.
+of_this_process: weakref.WeakSet[Channel] = weakref.WeakSet()
+
+
+def abandon_all() -> None:
+    for channel in list(of_this_process):
+        channel.abandon()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=abandon_all)
+
+
+def check_kind(kind: object) -> None:
+    """Raise CallerError for what is no kind of channel."""
+    if not (isinstance(kind, type) and issubclass(kind, Channel)):
+        raise CallerError(
+            f"a kind of channel is a class such as PacketChannel or AsyncByteChannel, not {kind!r}",
+            argument="kind",
+            value=kind,
+            limit="a subclass of Channel",
+        )

@@ -33,12 +33,11 @@ from typing import NoReturn
 
 from vmbus.errors import CallerError, DeviceError, PeerError
 
-from .peer_link import AT_ONCE, READABLE, RECEIVE_AT_ONCE, Life, PeerLink, close_all, link_pair, own_socket
+from .descriptors import AT_ONCE, RECEIVE_AT_ONCE, close_all, own_socket
+from .direction import LONGEST_SLEEP
+from .peer_link import READABLE, Life, PeerLink, link_pair
 
 __all__ = ["Bells", "DescriptorSignal", "bell_pair", "descriptor_signals", "signal_ends"]
-
-#: The longest single sleep; epoll counts milliseconds in 31 bits.
-LONGEST_WAIT = 86400.0
 
 #: What one call returns at most: bell, waker, link, and the process on the other side.
 MOST_EVENTS = 4
@@ -237,10 +236,10 @@ class DescriptorSignal:
             self._wake()
 
     def wait(self, timeout: float | None) -> bool:
-        if timeout is None or 0 <= timeout <= LONGEST_WAIT:
+        if timeout is None or 0 <= timeout <= LONGEST_SLEEP:
             events = self._poll(timeout, MOST_EVENTS)
-        elif timeout > LONGEST_WAIT:
-            self.wait(LONGEST_WAIT)
+        elif timeout > LONGEST_SLEEP:  # epoll counts milliseconds in 31 bits
+            self.wait(LONGEST_SLEEP)
             return True  # perhaps for nothing, once a day
         else:
             events = self._poll(0, MOST_EVENTS)

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from vmbus.errors import CallerError, ChannelClosed, NotReady, PeerClosed, TimedOut, VmbusError
+from vmbus.ring import IncomingRing, OutgoingRing
 
 from .readiness import GO_ON, NOT_YET, GoOn, NotYet, ReceiverReadiness, SenderReadiness
 from .signal import Signal
 
-__all__ = ["Clock", "Deadline", "Direction", "Ready", "check_timeout"]
+__all__ = ["LONGEST_SLEEP", "Clock", "Deadline", "Direction", "Ready", "check_seconds"]
 
 Result = TypeVar("Result")
 Clock = Callable[[], float]
@@ -32,21 +33,85 @@ LONGEST_SLEEP = 86400.0
 class Direction:
     """Receiving or sending, without the sleeping.
 
-    what   what a call of this direction waits for, for the messages
+    role   which side this is, for the messages
+    spin   seconds to go on looking before anything is published; 0 for none
     """
 
     def __init__(
-        self, readiness: ReceiverReadiness | SenderReadiness, signal: Signal, clock: Clock, what: str
+        self,
+        ring: IncomingRing | OutgoingRing,
+        signal: Signal,
+        *,
+        role: str,
+        spin: float,
+        clock: Clock,
     ) -> None:
-        self.readiness = readiness
-        self.rest = readiness.at_rest
+        self.sends = isinstance(ring, OutgoingRing)
+        self.readiness: ReceiverReadiness | SenderReadiness
+        self.readiness = SenderReadiness(ring) if isinstance(ring, OutgoingRing) else ReceiverReadiness(ring)
+        self.rest = self.readiness.at_rest
         self.closed = False
+        self._closed_because = "this side has closed the channel"
+        self.ring = ring
         self.signal = signal
+        self._who = f"{role}: " if role else ""
+        self._spin = spin
         self._clock = clock
-        self._what = what
-        self.sends = isinstance(readiness, SenderReadiness)
 
-    def interrupted(self, error: BaseException) -> None:
+    def first_try(self, attempt: Callable[[], Result | GoOn]) -> Result | GoOn | NotYet:
+        """The attempt, made before anything else where nothing speaks against it; or NOT_YET.
+
+        Most calls need no more.  `readiness.refused` is the attempt when it was made.
+        """
+        self.readiness.refused = None
+        if self.readiness.state is self.rest and not (
+            self.closed or (self.sends and self.signal.peer_closed)
+        ):
+            try:
+                return attempt()
+            except NotReady as refusal:
+                self.readiness.note(attempt, refusal)
+            except BaseException as error:
+                self._tell_after_interrupt(error)
+                raise
+        return NOT_YET
+
+    def look(
+        self, attempt: Callable[[], Result | GoOn], ready: Ready, over: float | None
+    ) -> Result | GoOn | NotYet:
+        """The attempt's result; GO_ON when there is more to do; NOT_YET when this side may sleep now.
+
+        over   the seconds that the call had, when they are over: raise TimedOut instead of the last two
+
+        Raises ChannelClosed; PeerClosed where the attempt can never succeed; what the attempt raises.
+        """
+        if self.closed:
+            raise ChannelClosed(f"{self._who}{self._closed_because}")
+        if ready is not None and ready():
+            return attempt()
+        # Known before the look: all that the other side committed before it went is in the ring then.
+        peer_closed = self.signal.peer_closed
+        if peer_closed and self.sends:
+            raise PeerClosed(f"{self._who}the other side has closed the channel or is gone: nobody will read")
+        try:
+            result = self.readiness.step(attempt)
+        except BaseException as error:
+            self._tell_after_interrupt(error)
+            raise
+        if result is NOT_YET and peer_closed:
+            raise PeerClosed(f"{self._who}the other side has closed the channel or is gone, and all is read")
+        if over is not None and (result is NOT_YET or result is GO_ON):
+            if result is GO_ON:
+                self.signal.wake()  # there may be more, and nothing is published: look again by itself
+            raise TimedOut(f"{self._who}{self.readiness.lack()} within {over:.3g} s")
+        return result
+
+    def abandon(self) -> None:
+        """Touch the ring no more: in a forked child."""
+        self.closed = True
+        self._closed_because = "this channel is attached in the process that forked this one: attach here"
+
+    def _tell_after_interrupt(self, error: BaseException) -> None:
         """An attempt ended with an error: after an interrupt the other side must not sleep on.
 
         Our own errors say that nothing was committed; any other may have come between a commit and
@@ -55,62 +120,33 @@ class Direction:
         if not isinstance(error, VmbusError):
             self.signal.notify()
 
-    def look(
-        self, attempt: Callable[[], Result | GoOn], ready: Ready, over: bool, refusal: NotReady | None = None
-    ) -> Result | GoOn | NotYet:
-        """The attempt's result; GO_ON when there is more to do; NOT_YET when this side may sleep now.
-
-        over      the time is over: raise TimedOut instead of the last two
-        refusal   of a try that was just made and is not to be made again
-
-        Raises ChannelClosed; PeerClosed where the attempt can never succeed; what the attempt raises.
-        """
-        if self.closed:
-            raise ChannelClosed("this side has closed the channel")
-        if ready is not None and ready():
-            return attempt()
-        # Known before the look: all that the other side committed before it went is in the ring then.
-        peer_closed = self.signal.peer_closed
-        if peer_closed and self.sends:
-            self._refuse_peer_closed()
-        try:
-            result = self.readiness.step(attempt, refusal)
-        except BaseException as error:
-            self.interrupted(error)
-            raise
-        if result is NOT_YET and peer_closed:
-            self._refuse_peer_closed()
-        if over and (result is NOT_YET or result is GO_ON):
-            if result is GO_ON:
-                self.signal.wake()  # there may be more, and nothing is published: look again by itself
-            raise TimedOut(f"the time to wait for {self._what} is over")
-        return result
-
-    def _refuse_peer_closed(self) -> NoReturn:
-        raise PeerClosed(f"the other side has closed the channel or is gone: there will be no {self._what}")
+    def refuse_turn(self, timeout: float | None) -> NoReturn:
+        """The time was over before it was this call's turn."""
+        verb = "sends" if self.sends else "receives"
+        raise TimedOut(f"{self._who}another call still {verb}, and this one had {timeout:.3g} s")
 
     def deadline(self, timeout: float | None) -> Deadline:
         """The moment at which a wait of `timeout` seconds is over."""
-        return None if timeout is None else self._clock() + check_timeout(timeout)
+        return None if timeout is None else self._clock() + check_seconds(timeout)
 
     def is_over(self, deadline: Deadline) -> bool:
         return deadline is not None and self._clock() >= deadline
 
     def remaining(self, deadline: Deadline) -> float | None:
-        """Seconds to sleep until `deadline`, at most a day."""
+        """Seconds to sleep until `deadline`, at most a day; None for ever."""
         return None if deadline is None else min(max(deadline - self._clock(), 0.0), LONGEST_SLEEP)
 
 
-def check_timeout(timeout: float) -> float:
-    """A number of seconds, 0 or more; CallerError for what is none."""
+def check_seconds(seconds: float, name: str = "timeout") -> float:
+    """A number of seconds, 0 or more; CallerError, which calls it `name`, for what is none."""
     try:
-        if timeout >= 0:  # which not-a-number is not
-            return timeout
+        if seconds >= 0:  # which not-a-number is not
+            return seconds
     except TypeError:
         pass
     raise CallerError(
-        f"a timeout is a number of seconds, 0 or more, or None; not {timeout!r}",
-        argument="timeout",
-        value=timeout,
+        f"{name} is a number of seconds, 0 or more{' (or None)' if name == 'timeout' else ''}, not {seconds!r}",
+        argument=name,
+        value=seconds,
         limit=0,
     )

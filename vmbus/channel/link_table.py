@@ -41,11 +41,11 @@ class LinkAction(Enum):
     """What to do then."""
 
     NOTHING = "nothing"
-    ADOPT = "watch its process"
-    DROP = "stop watching"
+    ADOPT = "know it, and watch its process"
+    DROP = "know nobody, and watch no process"
     ANSWER = "send hello unless it knows us"
-    STOP = "say that the other side is closed"
-    LEAVE = "leave the message, say that the other side is closed"
+    STOP = "say that the other side is closed, and watch nothing any more"
+    LEAVE = "the same, and leave the message in the queue"
 
 
 class LinkRow(NamedTuple):
@@ -56,12 +56,7 @@ class LinkRow(NamedTuple):
     why: str
 
 
-def table_of(*rows: LinkRow) -> Mapping[tuple[LinkState, LinkEvent], LinkRow]:
-    return {(row.state, row.event): row for row in rows}
-
-
-#: A pair that is not in it changes nothing.  In OVER nothing is read any more.
-LINK_TABLE = table_of(
+ROWS = (
     LinkRow(
         LinkState.ALONE,
         LinkEvent.HELLO,
@@ -100,7 +95,7 @@ LINK_TABLE = table_of(
     LinkRow(
         LinkState.MET,
         LinkEvent.BYE,
-        LinkAction.DROP,
+        LinkAction.NOTHING,
         LinkState.LEFT,
         "it came, perhaps sent something, and left; unless another comes, that is the end",
     ),
@@ -189,3 +184,6 @@ LINK_TABLE = table_of(
         "it and all its side are gone",
     ),
 )
+
+#: A pair that is not in it changes nothing.  In OVER nothing is read any more.
+LINK_TABLE: Mapping[tuple[LinkState, LinkEvent], LinkRow] = {(row.state, row.event): row for row in ROWS}

@@ -34,11 +34,14 @@ class LocalSignal:
     def wait(self, timeout: float | None) -> bool:
         if timeout is None:
             return self._untold.acquire()
-        return self._untold.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+        if timeout > 0:
+            return self._untold.acquire(timeout=min(timeout, threading.TIMEOUT_MAX))
+        return self._untold.acquire(blocking=False)
 
     def fileno(self) -> NoReturn:
         raise CallerError(
-            "signals between threads have no descriptor: make the channel over descriptor_signals()",
+            "signals between threads have no descriptor: connected_channels(pollable=True) makes channels "
+            "that have one",
             argument="signal",
             value="LocalSignal",
             limit="DescriptorSignal",

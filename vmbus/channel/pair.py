@@ -8,7 +8,7 @@ from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing
 
 from .blocking import PacketChannel
-from .common import Channel
+from .common import Channel, check_kind
 from .descriptor_signal import descriptor_signals
 from .local_signal import local_signals
 from .works import Trace
@@ -20,21 +20,29 @@ Kind = TypeVar("Kind", bound=Channel)
 
 @overload
 def connected_channels(
-    size: int = ..., *, maximum_outstanding: int = ..., spin: float = ..., trace: Trace | None = ...
+    size: int = ...,
+    *,
+    pollable: bool = ...,
+    maximum_outstanding: int = ...,
+    spin: float = ...,
+    trace: Trace | None = ...,
 ) -> tuple[PacketChannel, PacketChannel]: ...
 
 
 @overload
-def connected_channels(size: int = ..., *, kind: type[Kind], **options: Any) -> tuple[Kind, Kind]: ...
+def connected_channels(
+    size: int = ..., *, kind: type[Kind], pollable: bool = ..., **options: Any
+) -> tuple[Kind, Kind]: ...
 
 
 def connected_channels(
-    size: int = 16384, *, kind: type[Channel] = PacketChannel, **options: Any
+    size: int = 16384, *, kind: type[Channel] = PacketChannel, pollable: bool = False, **options: Any
 ) -> tuple[Channel, Channel]:
     """Two channels over two rings of `size` bytes: what one sends the other receives.
 
-    kind      PacketChannel, MessageChannel, ByteChannel or one of the three for asyncio
-    options   of that kind, for both: spin, trace, maximum_outstanding, ...
+    kind       PacketChannel, MessageChannel, ByteChannel or one of the three for asyncio
+    pollable   whether `fileno()` is to give a descriptor; those for asyncio always have one
+    options    of that kind, for both: spin, trace, maximum_outstanding, ...
 
     The first is called "guest" and the second "host".
 
@@ -43,8 +51,9 @@ def connected_channels(
     >>> guest.send(b"hello"), host.receive()
     (None, b'hello')
     """
+    check_kind(kind)
     to_host, to_guest = FlatRingMem(size), FlatRingMem(size)
-    at_guest, at_host = descriptor_signals() if kind.needs_descriptor else local_signals()
+    at_guest, at_host = descriptor_signals() if pollable or kind.needs_descriptor else local_signals()
     return (
         kind(IncomingRing(to_guest), OutgoingRing(to_host), at_guest, role="guest", **options),
         kind(IncomingRing(to_host), OutgoingRing(to_guest), at_host, role="host", **options),

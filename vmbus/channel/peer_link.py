@@ -12,9 +12,9 @@ generation of the other side that the sender has met, 0 for nobody.  The number 
 message waits in the link for whoever attaches next: a goodbye to a process that was killed must not
 be taken for one to its successor.
 
-LINK_TABLE (link_table.py) says what each message does.  A whole queue of them is read at once, and the last word
-counts: who came and went before anybody looked is history.  Once somebody was told that the other side
-is closed or gone, that stays so for this attachment, and the queue is left to the next one.
+LINK_TABLE (link_table.py) says what each message does.  A whole queue of them is read at once, and the
+last word counts: who came and went before anybody looked is history.  Once somebody was told that the
+other side is closed or gone, that stays so for this attachment, and the queue is left to the next one.
 
 The descriptor in a HELLO is a pidfd, which the process has opened for itself, so that no other
 process with the same number can be meant; where the system has none, it is one end of a socket pair
@@ -37,7 +37,6 @@ import logging
 import os
 import socket
 import struct
-from array import array
 from collections.abc import Container
 from contextlib import ExitStack, suppress
 from enum import Enum
@@ -45,29 +44,23 @@ from typing import NamedTuple, Protocol
 
 from vmbus.errors import PeerError
 
+from .descriptors import (
+    AT_ONCE,
+    RECEIVE_AT_ONCE,
+    Received,
+    close_foreign,
+    own_socket,
+    receive_with_descriptors,
+    with_descriptors,
+)
 from .link_table import LINK_TABLE, LinkAction, LinkEvent, LinkState
 
-__all__ = [
-    "READABLE",
-    "Life",
-    "LinkFault",
-    "PeerLink",
-    "Watching",
-    "link_pair",
-    "own_socket",
-    "receive_with_descriptors",
-]
+__all__ = ["FLOOD", "READABLE", "Life", "LinkFault", "PeerLink", "Watching", "link_pair"]
 
 log = logging.getLogger("vmbus.channel")
 
 #: "Readable", for select.epoll (EPOLLIN) and for selectors (EVENT_READ) alike.
 READABLE = 1
-
-#: Never wait, and no signal when the other side is gone.  Asked for with each call: whether a
-#: descriptor waits is a setting that all its holders share, and the other side could change it.
-AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
-RECEIVE_AT_ONCE: int = getattr(socket, "MSG_DONTWAIT", 0)
-CLOSE_ON_EXEC: int = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
 
 #: magic, kind, sender, known
 MESSAGE = struct.Struct("<4sIQQ")
@@ -85,14 +78,11 @@ class Kind(Enum):
 
 
 class LinkFault(Enum):
-    """What no correct side sends over a link, or hands over as a channel."""
+    """What no correct side sends over a link."""
 
     MALFORMED_MESSAGE = "malformed message"
     BAD_WATCH = "descriptor that cannot be watched"
     FLOODED = "messages without end"
-    BAD_HAND_OVER = "malformed hand-over"
-    BAD_DESCRIPTOR = "descriptor of the wrong kind"
-    BAD_MEMORY = "unusable memory"
 
 
 class Life(Enum):
@@ -148,10 +138,12 @@ class PeerLink:
         self.own = new_generation()
         self.peer = 0
         self.state = LinkState.ALONE
+        self.over = False
         self.fault: PeerError | None = None
         self._peer_knows = 0
         self._watching = watching
         self._watched: int | None = None
+        self._waits = False  # a message that was looked at is in the queue still
         self._greeted = False
         self._silent = False
         self._closed = False
@@ -179,10 +171,6 @@ class PeerLink:
         self._held.enter_context(kept)
         self._held.enter_context(told)
         return told.fileno()
-
-    @property
-    def over(self) -> bool:
-        return self.state is LinkState.OVER
 
     def greet(self) -> None:
         """Say that this side has attached: the last step, when all else is ready."""
@@ -214,49 +202,40 @@ class PeerLink:
             self._follow(LinkEvent.NO_MORE)
 
     def _read_one(self) -> bool:
-        """Read one message and act on it; False when there is none."""
+        """Look at the first message of the queue and act on it; False when there is none."""
         try:
             seen = self._socket.recv(MESSAGE.size + 1, RECEIVE_AT_ONCE | socket.MSG_PEEK)
-            message = Message.parse(seen)
-            if message is not None and self._is_left(message):
-                self._follow(LinkEvent.HELLO)
-                return True
-            seen, descriptors = receive_with_descriptors(self._socket, MESSAGE.size + 1, 1, RECEIVE_AT_ONCE)
         except (BlockingIOError, InterruptedError):
             return False
         except OSError:  # the other end was reset or is no socket that can be read: as good as gone
             self._follow(LinkEvent.END)
             return True
-        try:
-            self._take(seen, descriptors)
-        finally:
-            close_all(descriptors)
+        self._waits = True
+        message = Message.parse(seen)
+        if not seen:
+            self._follow(LinkEvent.END)
+        elif message is None:
+            self._fail(
+                LinkFault.MALFORMED_MESSAGE, f"{len(seen)} bytes that are no message: {seen!r}", found=seen
+            )
+        else:
+            if message.sender == self.peer and message.known == self.own:
+                self._peer_knows = self.own
+            event = self._event_of(message)
+            if event is not None:
+                self._follow(event)
+        close_foreign(self._take().descriptors)
         return True
 
-    def _is_left(self, message: Message) -> bool:
-        row = LINK_TABLE.get((self.state, self._event_of(message) or LinkEvent.NO_MORE))
-        return row is not None and row.action is LinkAction.LEAVE
-
-    def _take(self, data: bytes, descriptors: list[int]) -> None:
-        if not data:
-            self._follow(LinkEvent.END)
-            return
-        message = Message.parse(data)
-        if message is None:
-            self._fail(
-                LinkFault.MALFORMED_MESSAGE, f"{len(data)} bytes that are no message: {data!r}", found=data
-            )
-            return
-        event = self._event_of(message)
-        if event is LinkEvent.HELLO and LinkState.JOINED is not self.state:
-            self._watch(None)
-            self.peer, self._peer_knows = message.sender, message.known
-            if descriptors and not self._watch(descriptors.pop()):
-                return
-        elif message.sender == self.peer and message.known == self.own:
-            self._peer_knows = self.own
-        if event is not None:
-            self._follow(event)
+    def _take(self) -> Received:
+        """Take the message that was looked at off the queue: it and its descriptors; once."""
+        if not self._waits:
+            return NO_MESSAGE
+        self._waits = False
+        try:
+            return receive_with_descriptors(self._socket, MESSAGE.size + 1, 1, RECEIVE_AT_ONCE)
+        except OSError:  # somebody else has taken it, or the other end was reset: the next look tells
+            return NO_MESSAGE
 
     def _event_of(self, message: Message) -> LinkEvent | None:
         """What a message means for this side; None for what is of no concern."""
@@ -271,44 +250,79 @@ class PeerLink:
             return LinkEvent.HELLO
         return LinkEvent.BYE if self.state is LinkState.ALONE else None
 
+    # -- walking the table -------------------------------------------------------------------
+
     def _follow(self, event: LinkEvent) -> None:
         row = LINK_TABLE.get((self.state, event))
-        if row is None:
-            return
-        self.state = row.following
-        if row.action is LinkAction.ANSWER:
-            if self._greeted and self._peer_knows != self.own:
-                self._send_hello()
-        elif row.action is LinkAction.DROP:
-            self._watch(None)
-            if self.state is LinkState.ALONE:
-                self.peer = 0
-        if self.state is LinkState.OVER:
-            self._watch(None)
-            # Or whoever sleeps would be woken by them for ever.
-            with suppress(OSError, KeyError, ValueError):
-                self._watching.unregister(self._socket.fileno())
+        if row is not None:
+            self.state = row.following  # first: what is done may fail, which is an event of that state
+            self._act(row.action)
 
-    def _watch(self, descriptor: int | None) -> bool:
+    def _act(self, action: LinkAction) -> None:
+        if action is LinkAction.ADOPT:
+            self._adopt()
+        elif action is LinkAction.DROP:
+            self._drop()
+        elif action is LinkAction.ANSWER:
+            self._answer()
+        elif action is LinkAction.STOP:
+            self._stop()
+        elif action is LinkAction.LEAVE:
+            self._leave()
+
+    def _adopt(self) -> None:
+        data, descriptors, cut_off = self._take()
+        self._watch(None)
+        message = Message.parse(data)
+        if message is not None:
+            self.peer, self._peer_knows = message.sender, message.known
+        for descriptor in descriptors:  # one, or none
+            self._watch(descriptor)
+        if cut_off and not descriptors:  # its end could never be noticed
+            self._fail(
+                LinkFault.BAD_WATCH,
+                "a descriptor that this process has no room for",
+                found="no descriptor",
+            )
+
+    def _drop(self) -> None:
+        self._watch(None)
+        self.peer = 0
+
+    def _answer(self) -> None:
+        if self._greeted and self._peer_knows != self.own:
+            self._send_hello()
+
+    def _stop(self) -> None:
+        self.over = True
+        self._watch(None)
+        # Or whoever sleeps would be woken by it for ever.
+        with suppress(OSError, KeyError, ValueError):
+            self._watching.unregister(self._socket.fileno())
+
+    def _leave(self) -> None:
+        self._waits = False
+        self._stop()
+
+    def _watch(self, descriptor: int | None) -> None:
         """Watch `descriptor`, which is ours from now on, instead of the one before."""
         if self._watched is not None:
             # Before it is closed: the system forgets a descriptor only when all its copies are.
             with suppress(OSError, KeyError, ValueError):
                 self._watching.unregister(self._watched)
-            os.close(self._watched)
+            close_foreign([self._watched])
             self._watched = None
         if descriptor is None:
-            return True
+            return
         try:
             self._watching.register(descriptor, READABLE)
         except (OSError, ValueError, KeyError) as error:
-            os.close(descriptor)
+            close_foreign([descriptor])
             self._fail(
                 LinkFault.BAD_WATCH, f"a descriptor to watch that cannot be: {error}", found=str(error)
             )
-            return False
-        self._watched = descriptor
-        return True
+        else:
+            self._watched = descriptor
 
     def _fail(self, kind: LinkFault, what: str, found: object) -> None:
         self.fault = PeerError(
@@ -326,9 +340,8 @@ class PeerLink:
 
     def _send_hello(self) -> None:
         message = [Message(Kind.HELLO, self.own, self.peer).pack()]
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", [self._life]))]
         try:
-            self._socket.sendmsg(message, rights, AT_ONCE)
+            self._socket.sendmsg(message, with_descriptors([self._life]), AT_ONCE)
         except BlockingIOError:
             pass  # the link is full: whoever reads it will say hello, and is answered
         except OSError:  # too many descriptors in flight, or nobody there
@@ -346,6 +359,7 @@ class PeerLink:
             with suppress(OSError):
                 self._socket.send(Message(Kind.BYE, self.own, self.peer).pack(), AT_ONCE)
         self.state = LinkState.OVER
+        self.over = True
         self._watch(None)
         self._held.close()
 
@@ -374,6 +388,9 @@ class Nobody:
 NOBODY = Nobody()
 
 
+NO_MESSAGE = Received(b"", [], False)
+
+
 def new_generation() -> int:
     """A random number that names an attachment: 64 bits, not 0."""
     return int.from_bytes(os.urandom(8), "little") or 1
@@ -386,41 +403,3 @@ def link_pair() -> tuple[int, int]:
     except OSError:  # macOS keeps message boundaries only where it tells no end; death is told apart
         near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
     return near.detach(), far.detach()
-
-
-def own_socket(descriptor: int) -> socket.socket:
-    """A socket that owns `descriptor`, which is closed when it is none."""
-    try:
-        return socket.socket(fileno=descriptor)
-    except BaseException:
-        close_all([descriptor])
-        raise
-
-
-def receive_with_descriptors(
-    link: socket.socket, size: int, most: int, flags: int = 0
-) -> tuple[bytes, list[int]]:
-    """Up to `size` bytes and up to `most` descriptors, which are not inherited.
-
-    More descriptors than that are closed by the system, or here.
-    """
-    numbers = array("i")
-    data, ancillary, _, _ = link.recvmsg(
-        size, socket.CMSG_LEN(most * numbers.itemsize), flags | CLOSE_ON_EXEC
-    )
-    for level, kind, content in ancillary:
-        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-    descriptors = list(numbers)
-    if not CLOSE_ON_EXEC:
-        for descriptor in descriptors:
-            os.set_inheritable(descriptor, False)
-    close_all(descriptors[most:])
-    return data, descriptors[:most]
-
-
-def close_all(descriptors: list[int]) -> None:
-    """Close them; one that is closed already is passed over."""
-    for descriptor in descriptors:
-        with suppress(OSError):
-            os.close(descriptor)

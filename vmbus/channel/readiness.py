@@ -197,19 +197,16 @@ Result = TypeVar("Result")
 class Readiness:
     """Where one direction of a channel stands in its table.
 
-    spin   seconds to go on looking before anything is published; 0 for none
-
     `walked` counts how often each row was gone through, but for the first: a try at rest that succeeds.
     """
 
     table: Table
     at_rest: State
 
-    def __init__(self, *, spin: float, clock: Callable[[], float]) -> None:
+    def __init__(self) -> None:
         self.state = self.at_rest
+        self.refused: Callable[[], object] | None = None
         self.walked: Counter[tuple[State, Event]] = Counter()
-        self._spin = spin
-        self._clock = clock
 
     def begin(self) -> None:
         """A new call begins."""
@@ -217,28 +214,28 @@ class Readiness:
         if row is not None:
             self._follow(row)
 
-    def step(self, attempt: Callable[[], Result], refusal: NotReady | None = None) -> Result | NotYet:
+    def note(self, attempt: Callable[[], object], refusal: NotReady) -> None:
+        """An attempt at rest was refused just now; its next step does not make it again."""
+        self.refused = attempt
+
+    def step(self, attempt: Callable[[], Result]) -> Result | NotYet:
         """The attempt's result, or NOT_YET when this side may sleep now.
 
         attempt   raises NotReady, and has then changed nothing, when it must wait
-        refusal   of an attempt at rest that was just made, and is not made again
 
         Any other error of the attempt goes through, with this side at rest.
         """
         while True:
             if self.state is self.at_rest:
-                if refusal is None:
+                if self.refused is not attempt:
                     try:
                         return attempt()  # the row (at rest, ready), which changes nothing
-                    except NotReady as error:
-                        refusal = error
-                self._note(refusal)
-                refusal = None
-                if self._spin and self._spin_until_ready():
-                    continue
+                    except NotReady as refusal:
+                        self.note(attempt, refusal)
+                self.refused = None
                 event = Event.NOTHING
             else:
-                event = Event.READY if self._look_published() else Event.NOTHING
+                event = Event.READY if self._look() else Event.NOTHING
             row = self.table[self.state, event]
             self._follow(row)
             if row.action is Action.SLEEP:
@@ -252,23 +249,13 @@ class Readiness:
         self._act(row.action)
         self.state = row.following
 
-    def _spin_until_ready(self) -> bool:
-        until = self._clock() + self._spin
-        while self._clock() < until:
-            if self._look():
-                return True
-        return False
-
-    def _note(self, refusal: NotReady) -> None:
-        """Remember what the attempt needs."""
-
-    def _look(self) -> bool:
-        """True when the attempt has a chance now."""
+    def lack(self) -> str:
+        """What is waited for, for messages: no ..."""
         raise NotImplementedError
 
-    def _look_published(self) -> bool:
-        """The look of a side that has published that it is about to sleep, or was asleep."""
-        return self._look()
+    def _look(self) -> bool:
+        """True when the attempt has a chance now, after this side has published that it waits."""
+        raise NotImplementedError
 
     def _act(self, action: Action) -> None:
         """Publish, or take back, what the row says."""
@@ -281,16 +268,16 @@ class ReceiverReadiness(Readiness):
     table = RECEIVER_TABLE
     at_rest = State.MASKED
 
-    def __init__(self, ring: IncomingRing, *, spin: float, clock: Callable[[], float]) -> None:
-        super().__init__(spin=spin, clock=clock)
+    def __init__(self, ring: IncomingRing) -> None:
+        super().__init__()
         self._ring = ring
 
-    def _look(self) -> bool:
-        return self._ring.can_read(self._ring.incoming())
+    def lack(self) -> str:
+        return "nothing to receive"
 
-    def _look_published(self) -> bool:
+    def _look(self) -> bool:
         self._ring.verify_interrupts_unmasked()
-        return self._look()
+        return self._ring.can_read(self._ring.incoming())
 
     def _act(self, action: Action) -> None:
         if action is Action.UNMASK:
@@ -305,14 +292,18 @@ class SenderReadiness(Readiness):
     table = SENDER_TABLE
     at_rest = State.FREE
 
-    def __init__(self, ring: OutgoingRing, *, spin: float, clock: Callable[[], float]) -> None:
-        super().__init__(spin=spin, clock=clock)
+    def __init__(self, ring: OutgoingRing) -> None:
+        super().__init__()
         self._ring = ring
         self._needed = 0
 
-    def _note(self, refusal: NotReady) -> None:
+    def note(self, attempt: Callable[[], object], refusal: NotReady) -> None:
         assert isinstance(refusal, RingFull)
+        super().note(attempt, refusal)
         self._needed = refusal.needed
+
+    def lack(self) -> str:
+        return f"no room for {self._needed} bytes in the ring of {self._ring.size}"
 
     def _look(self) -> bool:
         return self._ring.can_write(self._ring.outgoing(), self._needed)

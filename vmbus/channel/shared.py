@@ -19,70 +19,28 @@ from __future__ import annotations
 
 import os
 import socket
-import stat
-import struct
-import sys
 import threading
 import weakref
-from array import array
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
-from typing import Any, NamedTuple, NoReturn, TypeVar, final, overload
+from typing import Any, TypeVar, final, overload
 
-from vmbus.errors import CallerError, DeviceError, PeerError
+from vmbus.errors import CallerError, DeviceError
 from vmbus.memory import FlatRingMem, SharedMemory
 from vmbus.ring import IncomingRing, OutgoingRing, reader_needs_signal, writer_needs_signal
 from vmbus.sizes import PAGE_SIZE, check_data_size
 
 from .blocking import PacketChannel
-from .common import Channel
+from .common import Channel, check_kind
 from .descriptor_signal import Bells, DescriptorSignal, signal_ends
-from .peer_link import Life, LinkFault, close_all, receive_with_descriptors
+from .descriptors import close_all
+from .hand_over import Shape, receive_end, send_end
+from .peer_link import Life
 
 __all__ = ["SharedChannel"]
 
 Kind = TypeVar("Kind", bound=Channel)
-
-SIDES = ("near", "far")
-
-#: What is sent with the descriptors: magic, version, side, near's outgoing size, near's incoming size
-HAND_OVER = struct.Struct("<4sBB2xII")
-MAGIC = b"VMBC"
-VERSION = 1
-
-#: memory, own bell, the other's bell, link
-MOST_DESCRIPTORS = 4
-
-ON_LINUX = sys.platform == "linux"
-
-
-class Shape(NamedTuple):
-    """Which side of which channel an end is.
-
-    side          0 near, 1 far
-    near_to_far   data bytes of the first ring
-    far_to_near   data bytes of the second
-    """
-
-    side: int
-    near_to_far: int
-    far_to_near: int
-
-    @property
-    def role(self) -> str:
-        return SIDES[self.side]
-
-    @property
-    def total(self) -> int:
-        """Bytes of memory that the two rings take."""
-        return 2 * PAGE_SIZE + self.near_to_far + self.far_to_near
-
-    def rings(self) -> tuple[tuple[int, int], tuple[int, int]]:
-        """Where in memory the outgoing ring of this side is, and the incoming one: offset, length."""
-        first = (0, PAGE_SIZE + self.near_to_far)
-        second = (first[1], PAGE_SIZE + self.far_to_near)
-        return (first, second) if self.side == 0 else (second, first)
 
 
 @final
@@ -138,21 +96,22 @@ class SharedChannel:
     @overload
     def attach(self, kind: type[Kind], *, life: Life | None = ..., **options: Any) -> Kind: ...
 
-    def attach(
-        self, kind: type[Channel] = PacketChannel, *, life: Life | None = None, **options: Any
-    ) -> Channel:
+    def attach(self, kind: type[Any] = PacketChannel, *, life: Life | None = None, **options: Any) -> Any:
         """A channel of that kind over this end.
 
         kind      PacketChannel, MessageChannel, ByteChannel or one of the three for asyncio
         life      how the other side is to notice the end of this process; None for the best there is
         options   of that kind: spin, trace, ...
 
+        For one process at a time; nothing checks that.
+
         Signals the other side when the rings say that it waits: whoever was attached before may have
         been killed between a commit and its signal.
 
         Raises CallerError when this end is attached in this process already, or closed; DeviceError
-        when the system refuses.
+        when the system refuses.  `on_close` is then not called: there was nothing to close.
         """
+        check_kind(kind)
         descriptors = self._open_descriptors()
         release = self._claim(descriptors[0])
         with ExitStack() as undo:
@@ -161,19 +120,25 @@ class SharedChannel:
             rings = [FlatRingMem.over(memory.map(*place)) for place in self._shape.rings()]
             for ring in rings:
                 undo.callback(ring.close)
+            # This masks, and takes back the pending size: what one that was killed has left, awake
+            # or asleep, would have the other side signal somebody who does not sleep.
             outgoing, incoming = OutgoingRing(rings[0]), IncomingRing(rings[1])
             signal = self._make_signal(life)
+            undo.callback(signal.close)
             weakref.finalize(signal, release)  # also when nobody closes the channel
-            closing = after_closing(options.pop("on_close", None))
-            options = {"role": self._shape.role, **options, "on_close": closing.close}
-            try:
-                channel = kind(incoming, outgoing, signal, **options)
-            except BaseException:
-                signal.close()
-                raise
+            on_close = options.pop("on_close", None)
+            closing = ExitStack()  # what is done when the channel is closed; nothing until it is attached
+            own_options = {"role": self._shape.role, **kind.attachment_options()}
+            options = {**own_options, **options, "on_close": closing.close}
+            channel = kind(incoming, outgoing, signal, **options)
+            unattached = undo.enter_context(ExitStack())
+            unattached.callback(channel.close)
             signal.greet()
             if must_signal(memory, *self._shape.rings()):
                 signal.notify()
+            unattached.pop_all()
+            if on_close is not None:
+                closing.callback(on_close)  # the last
             closing.push(undo.pop_all())
         return channel
 
@@ -231,16 +196,7 @@ class SharedChannel:
 
         Raises DeviceError when the system refuses; waits as the socket does.
         """
-        descriptors = self._open_descriptors()
-        message = HAND_OVER.pack(MAGIC, VERSION, *self._shape)
-        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array("i", descriptors))]
-        try:
-            sent = sock.sendmsg([message], rights)
-            sock.sendall(message[sent:])
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise DeviceError(error.errno, f"cannot send an end of a channel: {error.strerror}") from error
+        send_end(sock, self._shape, self._open_descriptors())
 
     @classmethod
     def receive_over(cls, sock: socket.socket) -> SharedChannel:
@@ -249,24 +205,7 @@ class SharedChannel:
         Raises PeerError, and closes every descriptor that came, when something is wrong with it;
         DeviceError when the system refuses; waits as the socket does.
         """
-        descriptors: list[int] = []
-        try:
-            message, descriptors = receive_with_descriptors(sock, HAND_OVER.size, MOST_DESCRIPTORS)
-            while message and len(message) < HAND_OVER.size:
-                more = sock.recv(HAND_OVER.size - len(message))
-                if not more:
-                    break
-                message += more
-            shape = check_hand_over(message)
-            check_descriptors(descriptors, shape)
-        except BaseException as error:
-            close_all(descriptors)
-            if isinstance(error, OSError) and not isinstance(error, TimeoutError):
-                raise DeviceError(
-                    error.errno, f"cannot receive an end of a channel: {error.strerror}"
-                ) from error
-            raise
-        return cls(shape, descriptors)
+        return cls(*receive_end(sock))
 
     def __reduce__(self) -> tuple[Callable[..., SharedChannel], tuple[object, ...]]:
         """For multiprocessing, which hands the descriptors to the child that it starts."""
@@ -329,14 +268,6 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=forget_claims)
 
 
-def after_closing(on_close: Callable[[], object] | None) -> ExitStack:
-    """What is to be done once a channel is closed, the caller's own `on_close` last."""
-    closing = ExitStack()
-    if on_close is not None:
-        closing.callback(on_close)
-    return closing
-
-
 def must_signal(memory: SharedMemory, outgoing: tuple[int, int], incoming: tuple[int, int]) -> bool:
     """Whether the rings say that the other side waits for what it has already.
 
@@ -355,98 +286,3 @@ def rebuild(shape: tuple[int, int, int], passed: list[Any]) -> SharedChannel:
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
     return SharedChannel(Shape(*shape), descriptors)
-
-
-def check_hand_over(message: bytes) -> Shape:
-    """Which end a message hands over; PeerError when none."""
-    if len(message) != HAND_OVER.size:
-        refuse(LinkFault.BAD_HAND_OVER, f"{len(message)} bytes", len(message), f"{HAND_OVER.size} bytes")
-    magic, version, *numbers = HAND_OVER.unpack(message)
-    if (magic, version) != (MAGIC, VERSION):
-        refuse(
-            LinkFault.BAD_HAND_OVER, f"{magic!r}, version {version}", magic, f"{MAGIC!r}, version {VERSION}"
-        )
-    shape = Shape(*numbers)
-    if shape.side not in (0, 1):
-        refuse(LinkFault.BAD_HAND_OVER, f"side {shape.side}", shape.side, "0 or 1")
-    for size in (shape.near_to_far, shape.far_to_near):
-        try:
-            check_data_size(size)
-        except CallerError as error:
-            refuse(LinkFault.BAD_HAND_OVER, f"a ring of {size} bytes: {error}", size, error.limit)
-    return shape
-
-
-def check_descriptors(descriptors: list[int], shape: Shape) -> None:
-    """Raise PeerError unless these are memory of that shape, bells and a link."""
-    if len(descriptors) not in (3, 4):
-        refuse(LinkFault.BAD_HAND_OVER, f"{len(descriptors)} descriptors", len(descriptors), "3 or 4")
-    memory, *bells, link = descriptors
-    check_memory(memory, shape.total)
-    if len(bells) == 2:
-        for bell in bells:
-            check_eventfd(bell)
-    else:
-        check_socket(bells[0], "bell", (socket.SOCK_STREAM,))
-    check_socket(link, "link", (socket.SOCK_SEQPACKET, socket.SOCK_DGRAM))
-
-
-def check_memory(memory: int, total: int) -> None:
-    """Raise PeerError unless `memory` is writable, has `total` bytes, and keeps them."""
-    import fcntl  # Unix has it, and only there is anything sent
-
-    status = os.fstat(memory)
-    if not stat.S_ISREG(status.st_mode) or status.st_size != total:
-        refuse(LinkFault.BAD_MEMORY, f"memory of {status.st_size} bytes", status.st_size, f"{total} bytes")
-    if fcntl.fcntl(memory, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDWR:
-        refuse(LinkFault.BAD_MEMORY, "memory that is not opened to read and write", "mode", "read and write")
-    if not ON_LINUX:
-        return  # nothing there is sealed: the other side must be trusted not to shorten it
-    try:
-        seals = fcntl.fcntl(memory, fcntl.F_GET_SEALS)
-    except OSError:  # a file, which has none
-        seals = 0
-    writable = not seals & (fcntl.F_SEAL_WRITE | getattr(fcntl, "F_SEAL_FUTURE_WRITE", 0x10))
-    if not seals & fcntl.F_SEAL_SHRINK or not writable:
-        refuse(
-            LinkFault.BAD_MEMORY,
-            f"memory with the seals {seals:#x}",
-            seals,
-            "sealed against shrinking and not against writing",
-        )
-
-
-def check_eventfd(bell: int) -> None:
-    """Raise PeerError unless `bell` is an eventfd that does not wait."""
-    import fcntl
-
-    try:
-        name = os.readlink(f"/proc/self/fd/{bell}")
-    except OSError:
-        name = "anon_inode:[eventfd]"  # no /proc here: an attachment refuses what epoll refuses
-    if name != "anon_inode:[eventfd]":
-        refuse(LinkFault.BAD_DESCRIPTOR, f"{name} as a bell", name, "an eventfd")
-    if not fcntl.fcntl(bell, fcntl.F_GETFL) & os.O_NONBLOCK:
-        refuse(LinkFault.BAD_DESCRIPTOR, "a bell that waits", name, "an eventfd that does not wait")
-
-
-def check_socket(descriptor: int, what: str, kinds: tuple[int, ...]) -> None:
-    """Raise PeerError unless `descriptor` is a Unix socket of one of these kinds."""
-    found = "no socket"
-    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
-        sock = socket.socket(fileno=descriptor)
-        family, kind = sock.family, sock.type
-        sock.detach()
-        if family == socket.AF_UNIX and kind in kinds:
-            return
-        found = f"a socket of family {int(family)} and kind {int(kind)}"
-    refuse(LinkFault.BAD_DESCRIPTOR, f"{found} as the {what}", found, f"a Unix socket of kind {kinds}")
-
-
-def refuse(kind: LinkFault, what: str, found: object, allowed: object) -> NoReturn:
-    raise PeerError(
-        f"the other side handed over {what}, where {allowed} is right",
-        kind=kind,
-        found=found,
-        allowed=allowed,
-    )

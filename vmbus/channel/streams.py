@@ -38,6 +38,9 @@ class ChannelFile(io.RawIOBase):
     The end of the other side's stream is the end of the file.  Closing the file ends this side's
     stream, when it can be written; the channel stays open and belongs to the caller.
 
+    Close it: a file that is dropped instead does not end the stream, for a finalizer must not wait
+    for room in a ring.  What a wrapper of it that is dropped still has in its buffer is not sent.
+
     >>> import io
     >>> from vmbus.channel import ByteChannel, connected_channels
     >>> guest, host = connected_channels(kind=ByteChannel)
@@ -49,6 +52,9 @@ class ChannelFile(io.RawIOBase):
 
     #: Until it is opened: one that is refused is closed all the same.
     _mode = "rb"
+
+    #: Dropped, or inside of what is dropped: nothing may wait any more.
+    _dropped = False
 
     def __init__(self, channel: FileChannel, mode: str = "rwb", timeout: float | None = None) -> None:
         if mode not in MODES:
@@ -80,6 +86,13 @@ class ChannelFile(io.RawIOBase):
         """Send all the bytes: how many they are, or were when the time was over."""
         if not self.writable():
             raise io.UnsupportedOperation(f"this file was opened as {self._mode!r}, to be read")
+        if self._dropped:
+            raise CallerError(
+                "what was dropped without being closed sends nothing more: close it",
+                argument="self",
+                value="dropped",
+                limit="closed",
+            )
         length = memoryview(data).nbytes
         try:
             self._channel.send(data, self._timeout)
@@ -92,8 +105,16 @@ class ChannelFile(io.RawIOBase):
     def close(self) -> None:
         if not self.closed:
             try:
-                if self.writable():
+                if self.writable() and not self._dropped:
                     with suppress(ChannelClosed, PeerClosed):  # nobody is there to read the end
                         self._channel.send_end(self._timeout)
             finally:
                 super().close()
+
+    def _dealloc_warn(self, source: object) -> None:
+        """Called by the io module's wrappers when they are finalized, before they flush and close."""
+        self._dropped = True
+
+    def __del__(self) -> None:
+        self._dropped = True
+        self.close()

@@ -45,7 +45,8 @@ class Transaction:
 class Transactions:
     """The outstanding requests of one channel; for one thread at a time.
 
-    maximum   how many may be outstanding at once
+    maximum    how many may be outstanding at once
+    first_id   the id of the first; the others follow
 
     >>> transactions = Transactions(maximum=8)
     >>> request = transactions.begin()

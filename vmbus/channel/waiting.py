@@ -11,7 +11,11 @@ from collections.abc import Callable
 
 from .signal import Signal
 
-__all__ = ["SignalWaiters"]
+__all__ = ["LONGEST_NAP", "SignalWaiters"]
+
+#: Seconds after which a thread that another one should wake looks by itself: nothing depends on it
+#: but what interrupts (signal handlers that raise) may have broken.
+LONGEST_NAP = 1.0
 
 
 class SignalWaiters:
@@ -34,18 +38,21 @@ class SignalWaiters:
     def wait(self, wakes: int, timeout: float | None) -> None:
         """Sleep until the next signal after the one counted `wakes`; may return for nothing."""
         this_thread = threading.get_ident()
-        waits = False
-        try:  # first of all: an interrupt must not leave a note of a thread that does not wait
+        try:
             with self._lock:
                 if self.wakes != wakes or self._closed:
                     return
-                if self._waiting_thread is not None:
-                    self._changed.wait(timeout)
+                # A note of this very thread is left from a wait that an interrupt has ended.
+                if self._waiting_thread not in (None, this_thread):
+                    self._changed.wait(LONGEST_NAP if timeout is None else min(timeout, LONGEST_NAP))
                     return
-                self._waiting_thread, waits = this_thread, True
-            self._signal.wait(timeout)
-        finally:
-            if waits:
+                self._waiting_thread = this_thread
+            try:
+                self._signal.wait(timeout)
+            finally:
+                self._hand_over()
+        finally:  # again, where an interrupt came in between
+            if self._waiting_thread == this_thread:
                 self._hand_over()
 
     def _hand_over(self) -> None:
@@ -69,6 +76,5 @@ class SignalWaiters:
             if self._waiting_thread == threading.get_ident():
                 self._finish = finish
                 return
-            while self._waiting_thread is not None:
-                self._changed.wait()
+            self._changed.wait_for(lambda: self._waiting_thread is None, LONGEST_NAP)
         finish()

@@ -13,7 +13,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 
-from vmbus.errors import CallerError, RingEmpty, RingFull
+from vmbus.errors import CallerError
 from vmbus.memory import Buffer, copy_into, view_bytes
 from vmbus.pipe import BytePipe, MessagePipe
 from vmbus.ring import (
@@ -36,6 +36,8 @@ from .transactions import Transaction, Transactions
 __all__ = ["ByteWork", "MessageWork", "PacketWork", "Parts", "Trace", "Work"]
 
 log = logging.getLogger("vmbus.channel")
+
+IN_BAND = IncomingPacketType.IN_BAND
 
 #: Called with "sent" or "received" and each packet, after the fact.
 Trace = Callable[[str, Packet], object]
@@ -86,8 +88,8 @@ class Work:
         except Exception:
             log.exception("the trace of a packet that was %s failed", what)
 
-    def show_plain(self, what: str, payload: bytes) -> None:
-        self.show(what, Packet(IncomingPacketType.IN_BAND, 0, payload))
+    def show_plain(self, what: str, payload: Buffer) -> None:
+        self.show(what, as_given(IN_BAND, payload))
 
 
 class Parts:
@@ -122,10 +124,10 @@ class PacketWork(Work):
         outgoing: OutgoingRing,
         signal: Signal,
         trace: Trace | None,
-        maximum_outstanding: int,
+        transactions: Transactions,
     ) -> None:
         super().__init__(incoming, outgoing, signal, trace)
-        self.transactions = Transactions(maximum_outstanding)
+        self.transactions = transactions
         self.inbox: deque[Packet] = deque()
         self.kept_bytes = 0
 
@@ -135,17 +137,14 @@ class PacketWork(Work):
         if self.outgoing.send(payload, transaction_id, completion_requested):
             self.signal_reader()
         if self.trace is not None:
-            sent = bytes(view_bytes(payload, "payload"))
-            self.show(
-                "sent",
-                Packet(IncomingPacketType.IN_BAND, transaction_id, sent, (), int(completion_requested)),
-            )
+            self.show("sent", as_given(IN_BAND, payload, transaction_id, int(completion_requested)))
 
     def send_packet(self, packet: OutgoingPacket, payload: Buffer) -> None:
         if self.outgoing.send_packet(packet, payload):
             self.signal_reader()
         if self.trace is not None:
-            self.show("sent", as_sent(packet, payload))
+            kind, flags = packet.type.value
+            self.show("sent", as_given(kind, payload, packet.transaction_id, int(flags)))
 
     def sends(self, payloads: Iterable[Buffer]) -> Parts:
         listed = list(payloads)
@@ -157,11 +156,11 @@ class PacketWork(Work):
         if must_signal:
             self.signal_reader()
         if not count:
-            needed = PacketSize.in_band(len(view_bytes(payloads[0], "payload")))
-            raise RingFull(f"a packet of {needed} bytes does not fit now", needed=needed)
+            self.send(payloads[0], 0, False)  # raises RingFull, or fits by now
+            return 1
         if self.trace is not None:
             for payload in payloads[:count]:
-                self.show_plain("sent", bytes(view_bytes(payload, "payload")))
+                self.show_plain("sent", payload)
         return count
 
     # -- receiving ---------------------------------------------------------------------------
@@ -195,8 +194,8 @@ class PacketWork(Work):
         if must_signal:
             self.signal_writer()
         if not taken and limit != 0:
-            raise RingEmpty("no packet waits in this ring")
-        if self.trace is not None:
+            taken = [self.take()]  # raises RingEmpty, or one has come by now
+        elif self.trace is not None:
             for packet in taken:
                 self.show("received", packet)
         packets = [packet for packet in taken if not self.transactions.deliver(packet)]
@@ -235,7 +234,7 @@ class PacketWork(Work):
             raise CallerError(
                 f"{len(self.inbox)} packets that answer no request wait for receive(), {self.kept_bytes} "
                 "bytes of them: receive them before the next request",
-                argument="inbox",
+                argument="unsolicited",
                 value=self.kept_bytes,
                 limit=limit,
             )
@@ -361,8 +360,7 @@ def bytes_in_ring(packet: Packet) -> int:
     return size
 
 
-def as_sent(packet: OutgoingPacket, payload: Buffer) -> Packet:
-    """What the other side will see of a packet, but for its ranges, which stay in its extension."""
-    kind, flags = packet.type.value
+def as_given(kind: int, payload: Buffer, transaction_id: int = 0, flags: int = 0) -> Packet:
+    """A packet as the sender gave it: not padded, and what lies before the payload left out."""
     data = bytes(view_bytes(payload, "payload"))
-    return Packet(IncomingPacketType(kind), packet.transaction_id, data, (), int(flags))
+    return Packet(IncomingPacketType(kind), transaction_id, data, (), flags)

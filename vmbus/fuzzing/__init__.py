@@ -8,12 +8,11 @@ from .explore import (
     ExploredMemory,
     ExploredSignal,
     RingSide,
-    WrongMessage,
-    channel_sides,
     explore,
     stopped_clock,
 )
 from .machine import Violation, ViolationKind
+from .packet_sides import WrongMessage, channel_sides
 from .search import Result, explore_sides
 from .shared import Wish, Word
 from .sides import Script, Side

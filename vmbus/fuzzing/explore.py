@@ -20,11 +20,11 @@ Sources: Linux Documentation/virt/hyperv/vmbus.rst on when the host takes a sign
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any, NoReturn
 
-from vmbus.channel import PacketChannel, Signal
+from vmbus.channel import Signal
 from vmbus.errors import CallerError
 from vmbus.layout import (
     FEATURE_BITS_WORD,
@@ -34,8 +34,8 @@ from vmbus.layout import (
     PENDING_SEND_SIZE_WORD,
 )
 from vmbus.memory import RingMem
-from vmbus.ring import IncomingRing, OutgoingRing, free_bytes, is_offset, used_bytes, wanted_space
-from vmbus.sizes import CONTROL_WORD_COUNT, check_data_size
+from vmbus.ring import free_bytes, is_offset, used_bytes, wanted_space
+from vmbus.sizes import CONTROL_WORD_COUNT, SLOT, check_data_size
 
 from .search import MAXIMUM_STATES, MAXIMUM_STEPS, Progress, Result, explore_sides, name_of
 from .shared import Wish, Word
@@ -45,10 +45,7 @@ __all__ = [
     "ExploredMemory",
     "ExploredSignal",
     "RingSide",
-    "WrongMessage",
-    "channel_sides",
     "explore",
-    "message",
     "stopped_clock",
 ]
 
@@ -120,8 +117,11 @@ class ExploredMemory(RingMem):
     def _parts(self, offset: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Where each part lies that does not wrap, how much is before it, and its length."""
         if not 0 <= offset <= offset + length <= 2 * self._size:
-            raise ValueError(
-                f"{length} bytes at {offset:#06x} are not within twice the {self._size} of the ring's data"
+            raise CallerError(
+                f"{length} bytes at {offset:#06x} are not within twice the {self._size} of the ring's data",
+                argument="offset",
+                value=offset,
+                limit=2 * self._size - length,
             )
         done = 0
         while done < length:
@@ -210,6 +210,7 @@ def explore(
 
     Whatever a side raises is a violation, so a side checks by raising what it has received.
 
+    >>> from vmbus.ring import IncomingRing, OutgoingRing
     >>> def sender(incoming, outgoing, signal):
     ...     if OutgoingRing(outgoing).send(b"explored"):
     ...         signal.notify()
@@ -228,7 +229,7 @@ def explore(
                 f"a ring of {size} bytes cannot start at {start}",
                 argument="start",
                 value=start,
-                limit=size - 8,
+                limit=size - SLOT,
             )
     words = {name: word for ring in (FORTH, BACK) for name, word in control_of(ring, start)}
     return explore_sides(
@@ -306,82 +307,3 @@ def explain_rings(values: Mapping[str, int], sizes: tuple[int, int]) -> Iterator
         if in_offset != out_offset or values[names[PENDING_SEND_SIZE_WORD]] or ring == FORTH:
             used = used_bytes(size, in_offset, out_offset)
             yield f"{title} holds {used} bytes, and {free_bytes(size, in_offset, out_offset)} are free."
-
-
-# -- sides ready to use --------------------------------------------------------------------------
-
-
-class WrongMessage(AssertionError):
-    """A message came that is not the next one, whole."""
-
-
-def message(number: int, size: int) -> bytes:
-    """The bytes of a message: no two alike, and no two parts of one."""
-    return b"".join(
-        (number * 0x0101 + place * 0x0100_0003 & 0xFFFF_FFFF).to_bytes(4, "little")
-        for place in range((size + 3) // 4)
-    )[:size]
-
-
-def channel_sides(
-    messages: int = 3,
-    size: int | Sequence[int] = 8,
-    *,
-    ready: bool = False,
-    kind: type[PacketChannel] = PacketChannel,
-) -> tuple[RingSide, RingSide]:
-    """A side that sends so many packets over a channel, and one that receives them.
-
-    messages   how many
-    size       bytes of each, a multiple of 8; or of each by itself
-    ready      make both channels before the exploration begins
-    kind       of channel
-
-    >>> sender, receiver = channel_sides(messages=1)
-    >>> explore(sender, receiver, maximum_states=100).complete
-    False
-    """
-
-    def channel_over(
-        incoming: ExploredMemory, outgoing: ExploredMemory, signal: ExploredSignal
-    ) -> PacketChannel:
-        return kind(IncomingRing(incoming), OutgoingRing(outgoing), signal, clock=stopped_clock)
-
-    sizes = [size] * messages if isinstance(size, int) else list(size)
-    payloads = [message(1 + number, sizes[number]) for number in range(messages)]
-
-    def send_all(channel: PacketChannel, signal: ExploredSignal) -> None:
-        for number, payload in enumerate(payloads):
-            signal.note(f"sends message {1 + number}:")
-            channel.send(payload)
-
-    def receive_all(channel: PacketChannel, signal: ExploredSignal) -> None:
-        for number, payload in enumerate(payloads):
-            found = channel.receive().payload
-            if found != payload:
-                raise WrongMessage(f"message {1 + number} came as {named(found, payloads)}")
-            signal.note(f"has message {1 + number}")
-
-    def side(name: str, work: Callable[[PacketChannel, ExploredSignal], None]) -> RingSide:
-        def at_once(incoming: ExploredMemory, outgoing: ExploredMemory, signal: ExploredSignal) -> None:
-            work(channel_over(incoming, outgoing, signal), signal)
-
-        def made_before(
-            incoming: ExploredMemory, outgoing: ExploredMemory, signal: ExploredSignal
-        ) -> Iterator[None]:
-            channel = channel_over(incoming, outgoing, signal)
-            yield
-            work(channel, signal)
-
-        chosen: RingSide = made_before if ready else at_once
-        chosen.__name__ = name
-        return chosen
-
-    return side("sender", send_all), side("receiver", receive_all)
-
-
-def named(found: bytes, payloads: list[bytes]) -> str:
-    """A message that should not have come, for people."""
-    if found in payloads:
-        return f"message {1 + payloads.index(found)}"
-    return f"{len(found)} bytes: {found[:24].hex(' ')}{'...' if len(found) > 24 else ''}"

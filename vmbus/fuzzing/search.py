@@ -26,7 +26,8 @@ from typing import NamedTuple
 
 from .machine import Machine, State, Violation, ViolationKind
 from .shared import Explain, Wish, Word, World, say_nothing
-from .sides import Kind, Node, Script
+from .sides import Node, Script
+from .steps import StepKind
 from .story import tell
 
 __all__ = ["MAXIMUM_STATES", "MAXIMUM_STEPS", "Progress", "Result", "explore_sides", "name_of"]
@@ -100,7 +101,7 @@ class Result:
         return f"<Result: {self.summary()}>"
 
 
-class Wrong(NamedTuple):
+class FoundViolation(NamedTuple):
     """A violation that was come to.
 
     changes   of sides on the way
@@ -129,15 +130,15 @@ class Search:
         """Go through all schedules, until something is wrong or there are too many states or steps."""
         result = self.result
         self.layers = [{first: Visit(1, None, 0, 0)}]
-        failed = [side for side in (0, 1) if first[side].kind is Kind.FAILED]
+        failed = [side for side in (0, 1) if first.node(side).kind is StepKind.FAILED]
         if failed:
-            self.stop(Wrong(0, first, None, Violation(ViolationKind.FAILED, failed[0])))
+            self.stop(FoundViolation(0, first, None, Violation(ViolationKind.FAILED, failed[0])))
             return
         while self.layers[-1]:
             layer: dict[State, Visit] = {}
-            wrong = self.next_layer(layer)
-            if wrong is not None:
-                self.stop(wrong)
+            found = self.next_layer(layer)
+            if found is not None:
+                self.stop(found)
                 return
             result.states += len(layer)
             result.steps = len(self.layers) - (not layer)
@@ -148,18 +149,18 @@ class Search:
                 return
         result.complete = True
 
-    def next_layer(self, layer: dict[State, Visit]) -> Wrong | None:
+    def next_layer(self, layer: dict[State, Visit]) -> FoundViolation | None:
         """Fill in all states that are one step further; what went wrong on the way."""
         moves_of = self.machine.moves
-        wrong: list[Wrong] = []
+        found: list[FoundViolation] = []
         for state, visit in self.layers[-1].items():
             moves = moves_of(state)
             if not moves:
-                wrong += self.at_the_end(state, visit)
+                found += self.at_the_end(state, visit)
             for side, _, after, violation in moves:
                 changes = visit.changes + (side != visit.side)
                 if violation is not None:
-                    wrong.append(Wrong(changes, state, after, violation))
+                    found.append(FoundViolation(changes, state, after, violation))
                 known = layer.get(after)
                 if known is None:
                     layer[after] = Visit(visit.ways, state, side, changes)
@@ -167,27 +168,29 @@ class Search:
                 known.ways += visit.ways
                 if changes < known.changes:
                     known.before, known.side, known.changes = state, side, changes
-        return min(wrong, key=lambda one: one.changes, default=None)
+        return min(found, key=lambda one: one.changes, default=None)
 
-    def at_the_end(self, state: State, visit: Visit) -> list[Wrong]:
+    def at_the_end(self, state: State, visit: Visit) -> list[FoundViolation]:
         """Nothing can happen any more: both sides have ended, or one sleeps for ever."""
         for side in (0, 1):
-            if state[side].kind is not Kind.END:
-                return [Wrong(visit.changes, state, None, Violation(ViolationKind.SLEEPS_FOREVER, side))]
+            if state.node(side).kind is not StepKind.END:
+                return [
+                    FoundViolation(visit.changes, state, None, Violation(ViolationKind.SLEEPS_FOREVER, side))
+                ]
         self.result.schedules += visit.ways
-        self.result.outcomes[outcome_of(state[0]), outcome_of(state[1])] += visit.ways
+        self.result.outcomes[outcome_of(state.left), outcome_of(state.right)] += visit.ways
         return []
 
-    def stop(self, wrong: Wrong) -> None:
+    def stop(self, found: FoundViolation) -> None:
         """Keep the way to what went wrong."""
-        trail = [] if wrong.after is None else [wrong.after]
-        state: State | None = wrong.state
+        trail = [] if found.after is None else [found.after]
+        state: State | None = found.state
         for layer in reversed(self.layers):
             assert state is not None
             trail.append(state)
             state = layer[state].before
         self.result.trail = trail[::-1]
-        self.result.violation = wrong.violation
+        self.result.violation = found.violation
 
 
 def outcome_of(node: Node) -> object:

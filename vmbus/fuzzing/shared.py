@@ -14,11 +14,25 @@ ordering); P. Sewell et al., x86-TSO: a rigorous and usable programmer's model, 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 from vmbus.errors import CallerError
 
-__all__ = ["Buffer", "Explain", "Memory", "Store", "Wish", "WishBits", "Word", "World", "say_nothing"]
+from .steps import Act, ActKind, Question, StepKind
+
+__all__ = [
+    "Effect",
+    "Explain",
+    "Memory",
+    "Store",
+    "StoreBuffer",
+    "Target",
+    "Wish",
+    "WishBits",
+    "Word",
+    "World",
+    "say_nothing",
+]
 
 LEFT, RIGHT = 0, 1
 
@@ -99,25 +113,25 @@ class Store:
         self.keeps = -1
 
 
-class Buffer:
+class StoreBuffer:
     """The stores of one side that only that side sees, oldest first."""
 
     __slots__ = ("_known", "_pushed", "first", "newest", "rest", "stores")
 
-    def __init__(self, stores: tuple[Store, ...], known: dict[tuple[Store, ...], Buffer]) -> None:
+    def __init__(self, stores: tuple[Store, ...], known: dict[tuple[Store, ...], StoreBuffer]) -> None:
         self.stores = stores
         self.newest = {store.word: store.value for store in stores if store.word >= 0}
         self._known = known
-        self._pushed: dict[Store, Buffer] = {}
+        self._pushed: dict[Store, StoreBuffer] = {}
         known[stores] = self
         if stores:
             self.first = stores[0]
             self.rest = self.of(stores[1:])
 
-    def of(self, stores: tuple[Store, ...]) -> Buffer:
-        return self._known.get(stores) or Buffer(stores, self._known)
+    def of(self, stores: tuple[Store, ...]) -> StoreBuffer:
+        return self._known.get(stores) or StoreBuffer(stores, self._known)
 
-    def push(self, store: Store) -> Buffer:
+    def push(self, store: Store) -> StoreBuffer:
         pushed = self._pushed.get(store)
         if pushed is None:
             pushed = self._pushed[store] = self.of((*self.stores, store))
@@ -168,16 +182,32 @@ class Memory:
         return memory
 
 
-class Prepared(Protocol):
-    """What `World.prepare` fills in of a node."""
+class Effect(NamedTuple):
+    """What a side's acts do to a state.
 
-    acts: list[Any]
-    question: Any
-    place: int
-    looks: tuple[tuple[int, int], ...]
+    stores   go into the side's buffer
+    sets     bits of the state that are then set
+    keeps    bits that are left before
+    """
+
     stores: tuple[Store, ...]
     sets: int
     keeps: int
+
+
+class Target(NamedTuple):
+    """What a step is about.
+
+    place   the index of its word or area; -1 where it has none
+    looks   of each wish that a load tells of, the bit that says whether it holds, and the bits that the
+            load then sets
+    """
+
+    place: int
+    looks: tuple[tuple[int, int], ...]
+
+
+NO_TARGET = Target(-1, ())
 
 
 Explain = Callable[[Mapping[str, int]], Iterable[str]]
@@ -213,8 +243,8 @@ class World:
         self.memory = Memory(
             tuple(word.value for word in self.words.values()), tuple(self.areas.values()), {}
         )
-        self.buffer = Buffer((), {})
-        self._stores: dict[tuple[int, str, Any], Store] = {}
+        self.empty_buffer = StoreBuffer((), {})
+        self._stores: dict[tuple[int, Act], Store] = {}
         for wish in self.wishes:
             for name in (wish.word, wish.ends, wish.renewed):
                 self.word_index(name)
@@ -224,11 +254,11 @@ class World:
             for side in (LEFT, RIGHT)
         )
         #: One wake for nothing.
-        self.one_wake = 1 << FIRST_WISH + BITS_OF_WISH * len(self.wishes)
+        self.one_wake = 1 << (FIRST_WISH + BITS_OF_WISH * len(self.wishes))
 
     def bits_of(self, number: int) -> WishBits:
         """The bits of the wish of that number."""
-        first = 1 << FIRST_WISH + BITS_OF_WISH * number
+        first = 1 << (FIRST_WISH + BITS_OF_WISH * number)
         return WishBits(first, first << 1, first << 2, first << 3)
 
     def signal(self, side: int, bits: int) -> tuple[int, bool]:
@@ -260,29 +290,40 @@ class World:
     def word_index(self, name: str) -> int:
         return index_of(self._word_index, name, "word")
 
-    def prepare(self, side: int, node: Prepared) -> None:
-        """Fill in what the names in a node stand for."""
+    def effect_of(self, side: int, acts: Sequence[Act]) -> Effect:
+        """What these acts of a side do."""
         stores = []
-        for what, place, value in node.acts:
-            if what == "wake":
-                node.sets |= TOLD[side]
-            elif what != "note":
-                stores.append(self._store(side, place, value))
-                for number, wish in enumerate(self.wishes):
-                    if wish.side != side and wish.renewed == place:
-                        _, heard, fresh, _ = self.bits_of(number)
-                        node.keeps &= ~(heard | fresh)
-        node.stores = tuple(stores)
-        kind, place, offset, length = node.question
-        if kind.value == "load":
-            node.place = self.word_index(place)
-            node.looks = tuple(
+        sets, keeps = 0, -1
+        for act in acts:
+            if act.kind is ActKind.WAKE:
+                sets |= TOLD[side]
+            elif act.kind is not ActKind.NOTE:
+                stores.append(self._store_of(side, act))
+                keeps &= ~self._outdated_by(side, act)
+        return Effect(tuple(stores), sets, keeps)
+
+    def target_of(self, side: int, question: Question) -> Target:
+        """What a step of a side is about."""
+        kind, place, offset, length = question
+        if kind is StepKind.LOAD:
+            looks = [
                 self.looked_at(number)
                 for number, wish in enumerate(self.wishes)
                 if wish.side != side and wish.word == place
-            )
-        elif kind.value == "read":
-            node.place = self._checked_area(place, offset, length)
+            ]
+            return Target(self.word_index(place), tuple(looks))
+        if kind is StepKind.READ:
+            return Target(self._checked_area(place, offset, length), ())
+        return NO_TARGET
+
+    def _outdated_by(self, side: int, act: Act) -> int:
+        """The bits of what a side knew of the other's wishes, where this store makes it too old."""
+        outdated = 0
+        for number, wish in enumerate(self.wishes):
+            if wish.side != side and act.kind is ActKind.STORE and wish.renewed == act.place:
+                bits = self.bits_of(number)
+                outdated |= bits.heard | bits.fresh
+        return outdated
 
     def _checked_area(self, name: str, offset: int, length: int) -> int:
         index = index_of(self._area_index, name, "area")
@@ -296,23 +337,27 @@ class World:
             )
         return index
 
-    def _store(self, side: int, place: str, value: Any) -> Store:
-        store = self._stores.get((side, place, value))
-        if store is not None:
-            return store
-        if isinstance(value, tuple):
-            offset, data = value
-            store = Store(place, -1, 0, self._checked_area(place, offset, len(data)), offset, data)
-        else:
-            store = Store(place, self.word_index(place), value, -1, 0, b"")
+    def _store_of(self, side: int, act: Act) -> Store:
+        """The store that an act puts into its side's buffer, made once."""
+        store = self._stores.get((side, act))
+        if store is None:
+            make = self._store_of_word if act.kind is ActKind.STORE else self._store_of_bytes
+            store = self._stores[side, act] = make(side, act)
+        return store
+
+    def _store_of_word(self, side: int, act: Act) -> Store:
+        store = Store(act.place, self.word_index(act.place), act.value, -1, 0, b"")
         for number, wish in enumerate(self.wishes):
-            if wish.side == side and place in (wish.word, wish.ends):
+            if wish.side == side and act.place in (wish.word, wish.ends):
                 held, _, fresh, answered = self.bits_of(number)
                 store.keeps &= ~(held | fresh | answered)
-                if place == wish.word and wish.says(value):
+                if act.place == wish.word and wish.says(act.value):
                     store.sets |= held
-        self._stores[side, place, value] = store
         return store
+
+    def _store_of_bytes(self, _: int, act: Act) -> Store:
+        area = self._checked_area(act.place, act.offset, len(act.data))
+        return Store(act.place, -1, 0, area, act.offset, act.data)
 
 
 def index_of(indices: Mapping[str, int], name: str, what: str) -> int:

@@ -16,56 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from vmbus.errors import CallerError
 
 from .shared import Store, World
+from .steps import BEGIN, CLOSE, END, FAILED, FENCE, NOTIFY, POLL, WAIT, Act, ActKind, Question, StepKind
 
-__all__ = ["Act", "Kind", "Node", "Question", "Script", "Side", "Tree"]
+__all__ = ["Node", "Script", "Side", "Tree"]
 
 #: What a side does before it asks the next question: far more than any ring does.
 MOST_ACTS = 10_000
-
-
-class Kind(Enum):
-    """What a side is about to do."""
-
-    LOAD = "load"
-    READ = "read"
-    FENCE = "fence"
-    NOTIFY = "signal"
-    WAIT = "wait"
-    POLL = "poll"
-    CLOSE = "close"
-    BEGIN = "begin"
-    END = "end"
-    FAILED = "failed"
-
-    __hash__ = object.__hash__
-
-
-class Question(NamedTuple):
-    """A step of one side, and where.
-
-    place    the name of a word or an area
-    offset   bytes from the start of an area
-    length   bytes
-    """
-
-    kind: Kind
-    place: str = ""
-    offset: int = 0
-    length: int = 0
-
-
-class Act(NamedTuple):
-    """What a side does on its own: a store, a write, a wake of its own wait, or a word for the story."""
-
-    what: str
-    place: str = ""
-    value: Any = None
 
 
 class Stop(BaseException):
@@ -94,11 +55,11 @@ class Side:
 
     def load(self, word: str) -> int:
         """The value of a word, as this side sees it now."""
-        return self.ask(Question(Kind.LOAD, word))  # type: ignore[no-any-return]
+        return self.ask(Question(StepKind.LOAD, word))  # type: ignore[no-any-return]
 
     def read(self, area: str, offset: int, length: int) -> bytes:
         """Bytes of an area, as this side sees them now."""
-        return self.ask(Question(Kind.READ, area, offset, length))  # type: ignore[no-any-return]
+        return self.ask(Question(StepKind.READ, area, offset, length))  # type: ignore[no-any-return]
 
     def fence(self) -> None:
         """Go on when all stores of this side can be seen."""
@@ -124,19 +85,19 @@ class Side:
 
     def store(self, word: str, value: int) -> None:
         """Store a word; the other side sees it later."""
-        self.act(Act("store", word, value))
+        self.act(Act(ActKind.STORE, word, value))
 
     def write(self, area: str, offset: int, data: bytes) -> None:
         """Store bytes in an area; the other side sees them later, all at once."""
-        self.act(Act("write", area, (offset, data)))
+        self.act(Act(ActKind.WRITE, area, offset=offset, data=data))
 
     def wake(self) -> None:
         """Keep this side itself from sleeping once."""
-        self.act(Act("wake"))
+        self.act(Act(ActKind.WAKE))
 
     def note(self, text: str) -> None:
         """A line for the story."""
-        self.act(Act("note", value=text))
+        self.act(Act(ActKind.NOTE, text=text))
 
     # -- inside ------------------------------------------------------------------------------
 
@@ -148,8 +109,8 @@ class Side:
             raise Stop
         if self._expected[at] != question:
             self.refuse(
-                f"a side that was run again with the same answers did something else: {text_of(question)} "
-                f"where it had done {text_of(self._expected[at])}"
+                f"a side that was run again with the same answers did something else: {question} "
+                f"where it had done {self._expected[at]}"
             )
         self._asked = at + 1
         self.acts = []
@@ -168,34 +129,17 @@ class Side:
         raise self.misuse
 
 
-FENCE = Question(Kind.FENCE)
-NOTIFY = Question(Kind.NOTIFY)
-WAIT = Question(Kind.WAIT)
-POLL = Question(Kind.POLL)
-CLOSE = Question(Kind.CLOSE)
-BEGIN = Question(Kind.BEGIN)
-END = Question(Kind.END)
-FAILED = Question(Kind.FAILED)
-
-
-def text_of(question: Question) -> str:
-    """A question in an error message."""
-    where = f" {question.place}" if question.place else ""
-    return f"{question.kind.value}{where}"
-
-
 class Node:
     """One history of one side: what it did last, and what it will do next.
 
-    acts       what it did on the way here, behind the answer
-    stores     those of the acts that go into its store buffer
-    sets       what the acts set and clear of the bits of a state
-    keeps
-    question   its next step; END or FAILED where there is none
-    place      the index of its word or area
-    looks      of each wish that this load tells of, the bit that it holds, and the bits that are then set
-    result     what the script returned
-    error      what the script raised
+    answer, parent        the answer to the question of the node before
+    answers               the nodes behind this one, by the answer to its question
+    acts                  what the side did on the way here, behind the answer
+    stores, sets, keeps   what these acts do to a state (see shared.Effect)
+    question, kind        the next step; END or FAILED where there is none
+    place, looks          what that step is about (see shared.Target)
+    result                what the script returned
+    error                 what the script raised
     """
 
     __slots__ = (
@@ -223,7 +167,7 @@ class Node:
         self.sets = 0
         self.keeps = -1
         self.question = END
-        self.kind = Kind.END
+        self.kind = StepKind.END
         self.place = -1
         self.looks: tuple[tuple[int, int], ...] = ()
         self.result: object = None
@@ -267,7 +211,8 @@ class Tree:
             node.result = node.error = None
         node.kind = node.question.kind
         node.acts = side.acts
-        self._world.prepare(self.index, node)
+        node.stores, node.sets, node.keeps = self._world.effect_of(self.index, node.acts)
+        node.place, node.looks = self._world.target_of(self.index, node.question)
         self.size += 1
         if parent is not None:
             parent.answers[answer] = node

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 
 from .machine import Move, State, Violation, ViolationKind
 from .shared import CLOSED, TOLD, Store, WishBits, World
-from .sides import Act, Kind, Node
+from .sides import Node
+from .steps import Act, ActKind, StepKind
 
 __all__ = ["tell"]
 
@@ -61,37 +62,37 @@ class Teller:
                 yield move.side, text
             if move.violation is not None and move.violation.kind is ViolationKind.NEEDLESS_SIGNAL:
                 return
-            yield from self.passed(move.side, state[move.side], move.after)
+            yield from self.passed(move.side, state.node(move.side), move.after)
 
     def moved(self, state: State, move: Move) -> Iterator[str]:
         """The step itself."""
-        node: Node = state[move.side]
+        node = state.node(move.side)
         if move.visible:
-            yield f"  {self.stored(state[2 + move.side].first)} visible"
+            yield f"  {self.stored(state.buffer(move.side).first)} visible"
             return
-        answer = answer_before(move.after[move.side], node)
+        answer = answer_before(move.after.node(move.side), node)
         kind = node.kind
-        if kind is Kind.LOAD:
+        if kind is StepKind.LOAD:
             yield f"load {node.question.place} -> {self.value(node.question.place, answer)}"
-        elif kind is Kind.READ:
-            _, place, offset, length = node.question
-            yield f"read {bytes_at(place, offset, length)}"
-        elif kind is Kind.NOTIFY:
+        elif kind is StepKind.READ:
+            asked = node.question
+            yield f"read {bytes_at(asked.place, asked.offset, asked.length)}"
+        elif kind is StepKind.NOTIFY:
             yield "signal"
-        elif kind is Kind.WAIT:
-            if not (state[5] & TOLD[move.side] or answer):
+        elif kind is StepKind.WAIT:
+            if not (state.bits & TOLD[move.side] or answer):
                 yield "wakes for nothing"
             elif self.asleep[move.side]:
                 yield "wakes"
             self.asleep[move.side] = False
-        elif kind is Kind.POLL:
+        elif kind is StepKind.POLL:
             yield "looks for a signal: " + ("there is one" if answer[0] else "there is none")
-        elif kind is Kind.CLOSE:
+        elif kind is StepKind.CLOSE:
             yield "close"
 
     def passed(self, side: int, before: Node | None, state: State) -> Iterator[tuple[int, str]]:
         """What the side does on its own between one node and another, and where it then stands."""
-        node: Node = state[side]
+        node = state.node(side)
         if node is before:
             return
         between = []
@@ -100,28 +101,27 @@ class Teller:
             between.append(step)
             step = step.parent
         for number, one in enumerate(reversed(between)):
-            if number or (before is not None and before.kind is Kind.FENCE):
+            if number or (before is not None and before.kind is StepKind.FENCE):
                 yield side, "fence"
             for act in one.acts:
                 yield side, self.acted(act)
-        if node.kind is Kind.WAIT:
-            told = state[5] & (TOLD[side] | CLOSED[side])
+        if node.kind is StepKind.WAIT:
+            told = state.bits & (TOLD[side] | CLOSED[side])
             self.asleep[side] = not told
             yield side, "does not sleep: it has been signaled" if told else "sleep"
-        elif node.kind is Kind.END:
+        elif node.kind is StepKind.END:
             yield side, "ends"
-        elif node.kind is Kind.FAILED:
+        elif node.kind is StepKind.FAILED:
             yield side, "fails"
 
     def acted(self, act: Act) -> str:
-        if act.what == "store":
+        if act.kind is ActKind.STORE:
             return f"store {act.place} = {self.value(act.place, act.value)}"
-        if act.what == "write":
-            offset, data = act.value
-            return f"write {bytes_at(act.place, offset, len(data))}"
-        if act.what == "wake":
+        if act.kind is ActKind.WRITE:
+            return f"write {bytes_at(act.place, act.offset, len(act.data))}"
+        if act.kind is ActKind.WAKE:
             return "keeps itself from sleeping"
-        return f"-- {act.value}"
+        return f"-- {act.text}"
 
     def stored(self, store: Store) -> str:
         if store.word >= 0:
@@ -134,7 +134,7 @@ class Teller:
 
 def begins_at(node: Node) -> bool:
     """Whether a node is from before the exploration began."""
-    return node.kind is Kind.BEGIN
+    return node.kind is StepKind.BEGIN
 
 
 def answer_before(node: Node, before: Node) -> Any:
@@ -158,14 +158,14 @@ def ending(tale: Tale) -> Iterator[str]:
     name, other = tale.names[side], tale.names[1 - side]
     last = tale.trail[-1]
     if kind is ViolationKind.FAILED:
-        error = last[side].error
+        error = last.node(side).error
         yield f"The {name} failed: {type(error).__name__}: {error}"
     elif kind is ViolationKind.NEEDLESS_SIGNAL:
         yield f"The {name} signals, and {needless(tale, side, other)}."
     else:
-        what = "has ended" if last[1 - side].kind is Kind.END else "sleeps as well"
+        what = "has ended" if last.node(1 - side).kind is StepKind.END else "sleeps as well"
         yield f"The {name} sleeps for ever: no signal is on its way, and the {other} {what}."
-    values = dict(zip(tale.world.words, last[4].values, strict=True))
+    values = dict(zip(tale.world.words, last.memory.values, strict=True))
     words = changed_words(tale.world, values)
     if words:
         yield f"All can see: {words}."
@@ -179,14 +179,14 @@ def needless(tale: Tale, side: int, other: str) -> str:
     for state, move in zip(tale.trail[-3::-1], tale.moves[-2::-1], strict=False):
         if move.side != side or move.visible:
             continue
-        stored = newest_store(move.after[side], state[side], set(words.values()))
+        stored = newest_store(move.after.node(side), state.node(side), set(words.values()))
         if stored:
             return f"it has not loaded {which} since it stored {stored}: it cannot know that one is wanted"
-        node: Node = state[side]
-        if node.kind is Kind.NOTIFY:
+        node = state.node(side)
+        if node.kind is StepKind.NOTIFY:
             return f"it has signaled already and not loaded {which} since"
-        if node.kind is Kind.LOAD and node.question.place in words:
-            if state[5] & bits_of(tale.world, node.question.place).answered:
+        if node.kind is StepKind.LOAD and node.question.place in words:
+            if state.bits & bits_of(tale.world, node.question.place).answered:
                 return f"the {other} has been told already, and has not yet looked"
             return f"when it loaded {node.question.place} the {other} did not wait for one"
     return f"it has not loaded {which}: it cannot know that one is wanted"
@@ -196,8 +196,8 @@ def newest_store(node: Node, before: Node, words: set[str]) -> str:
     """The word of these that a side stored last on its way from one node to another; empty for none."""
     while node is not before:
         for act in reversed(node.acts):
-            if act.what == "store" and act.place in words:
-                return str(act.place)
+            if act.kind is ActKind.STORE and act.place in words:
+                return act.place
         assert node.parent is not None
         node = node.parent
     return ""

@@ -87,6 +87,14 @@ class RingEnd:
         else:
             self._remember(self._index_error(self._own_word, own))
 
+    def peer_has_moved(self) -> bool:
+        """True when the other side's index is not the one that was loaded last.
+
+        A hint for whoever waits: nothing is checked and nothing kept, so that it may be asked while
+        another thread uses this end.
+        """
+        return self._control[self._peer_word] != self._peer_index
+
     def _load_peer_index(self) -> int:
         """The other side's index, loaded, checked and kept; PeerError when it is out of range."""
         index = self._control[self._peer_word]

@@ -335,6 +335,8 @@ class OutgoingRing(RingEnd):
         """Publish `end` as the new in; True when the receiver must be signaled."""
         control = self._control
         self._release()  # a call, after which an interrupt may come: nothing has moved yet
+        # After an interrupted commit nobody knows where the receiver went to sleep since.
+        undecided = self._own_index != self._published
         self._own_index = end
         self._commits += 1
         control[IN_WORD] = end
@@ -344,7 +346,7 @@ class OutgoingRing(RingEnd):
         if mask == 0:  # else out makes no difference
             self._acquire()
             out_offset = control[OUT_WORD]
-            signal = signal_reader_after_write(
+            signal = undecided or signal_reader_after_write(
                 interrupt_mask=mask, out_offset=out_offset, in_before=self._published
             )
             if not (signal or is_offset(self._size, out_offset)):
