@@ -63,14 +63,13 @@ class Direction:
 
         Most calls need no more.  `readiness.refused` is the attempt when it was made.
         """
-        self.readiness.refused = None
-        if self.readiness.state is self.rest and not (
-            self.closed or (self.sends and self.signal.peer_closed)
-        ):
+        readiness = self.readiness
+        readiness.refused = None
+        if readiness.state is self.rest and not self.closed and not (self.sends and self.signal.peer_closed):
             try:
                 return attempt()
             except NotReady as refusal:
-                self.readiness.note(attempt, refusal)
+                readiness.note(attempt, refusal)
             except BaseException as error:
                 self._tell_after_interrupt(error)
                 raise

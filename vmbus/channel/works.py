@@ -180,7 +180,11 @@ class PacketWork(Work):
     def receive(self) -> Packet | GoOn:
         if self.inbox:
             return self.unkeep()
-        packet = self.take()
+        packet, must_signal = self.incoming.receive()  # as `take`, which every packet would call
+        if must_signal:
+            self.signal_writer()
+        if self.trace is not None:
+            self.show("received", packet)
         if packet.type is IncomingPacketType.COMPLETION and self.transactions.deliver(packet):
             return GO_ON
         return packet
