@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -212,6 +213,19 @@ def tell_and_run(self, until):
 soak.Watch.let_run = tell_and_run
 sys.exit(soak.main(["--seconds", "60"]))
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="this system has no pidfd")
+def test_both_processes_end_with_the_one_that_watches_over_them(tmp_path):
+    process = run_script(TELLING, tmp_path / "told.py")
+    assert process.stdout is not None
+    children = [os.pidfd_open(int(number)) for number in process.stdout.readline().split()]
+    assert len(children) == 2
+    process.kill()
+    process.communicate(timeout=30)
+    for child in children:
+        assert select.select([child], [], [], 30)[0]
+        os.close(child)
 
 
 def test_an_interrupt_ends_both_processes_and_says_nothing(tmp_path):

@@ -443,9 +443,17 @@ def send_patiently(channel: SoakChannel, payload: bytes, number: int, draw: rand
 def run_side(ends: Sequence[SharedChannel], number: int, journal: Journal, start: int, task: Task) -> None:
     """All of one process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started this one ends it
-    signal.alarm(int(task.seconds + 2 * PATIENCE) + 1)  # unless it was killed itself
+    threading.Thread(target=end_with_parent, daemon=True).start()  # unless it is killed itself
+    signal.alarm(int(task.seconds + 2 * PATIENCE) + 1)
     ends[1 - number].close()
     Side(ends[number], number, journal, start, task).run()
+
+
+def end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 class Watch:
