@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from tests.channel.children import PATIENCE, needs_linux
@@ -83,6 +85,33 @@ def test_a_child_forked_while_a_thread_sleeps_in_a_call_closes_its_copy_at_once(
         assert sleeper.result().payload == b"packet 1"
         channel.close()
         other.close()
+
+
+def test_closing_under_a_thread_that_spins_takes_no_memory_away_that_it_looks_at():
+    for _ in range(50):
+        near, far = SharedChannel.create()
+        with near, far:
+            channel = near.attach(spin=1000.0)
+            spinner = Running(channel.receive)
+            while channel._receiving._sleeper is None:
+                assert spinner.still_runs()
+            channel.close()
+            with pytest.raises(ChannelClosed):
+                spinner.result()
+
+
+def test_closing_under_a_task_that_spins_takes_no_memory_away_that_it_looks_at():
+    async def spin_and_close() -> None:
+        near, far = SharedChannel.create()
+        with near, far:
+            channel = near.attach(AsyncPacketChannel, spin=1000.0)
+            spinner = asyncio.create_task(channel.receive())
+            await asyncio.sleep(0)
+            channel.close()
+            with pytest.raises(ChannelClosed):
+                await asyncio.wait_for(spinner, PATIENCE)
+
+    asyncio.run(spin_and_close())
 
 
 @pytest.mark.parametrize("kind", ["message", int, None, SharedChannel])

@@ -164,3 +164,9 @@ def test_a_dropped_file_leaves_the_stream_open_and_one_that_was_refused_can_be_d
     gc.collect()
     guest.send(b"on")
     assert host.receive() == b"on"
+
+
+def test_a_file_has_no_descriptor_for_what_reads_it_would_not_be_the_stream():
+    guest, host = connected_channels(kind=ByteChannel, pollable=True)
+    with guest, host, guest.makefile() as file, pytest.raises(io.UnsupportedOperation):
+        file.fileno()

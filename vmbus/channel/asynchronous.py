@@ -279,7 +279,7 @@ class AsyncDirection(Direction):
         self._call_ready()
         until = self._clock() + self._spin
         ready = place.ready
-        while not (self.ring.peer_has_moved() or self.closed or self.signal.peer_closed):
+        while not (self.closed or self.ring.peer_has_moved() or self.signal.peer_closed):
             if self._clock() >= until or self.is_over(deadline) or (ready is not None and ready()):
                 break
             await self._waiters.pause()

@@ -131,7 +131,7 @@ class BlockingDirection(Direction):
     def _begin(self, call: Call) -> None:
         """Take the turn, or find that this call needs none."""
         with self.lock:
-            while not self._may_go_on(call):
+            while not self._take_turn(call):
                 if self.is_over(call.deadline):
                     self.refuse_turn(call.timeout)
                 left = self.remaining(call.deadline)
@@ -141,7 +141,7 @@ class BlockingDirection(Direction):
             if not self.closed:
                 self.readiness.begin()
 
-    def _may_go_on(self, call: Call) -> bool:
+    def _take_turn(self, call: Call) -> bool:
         sleeper = self._sleeper
         # One of this very thread is left from a call that an interrupt has ended.
         if sleeper is None or sleeper is call or sleeper.thread == call.thread:
@@ -159,13 +159,16 @@ class BlockingDirection(Direction):
                 self.signal.wake()  # whoever polls the descriptor for the other direction is owed one
 
     def _spin_until_moved(self, call: Call) -> None:
-        """Look for the other side's next move, without the lock, as long as `spin` and time allow."""
+        """Look for the other side's next move, again and again, as long as `spin` and time allow."""
         with self.lock:
             if self._sleeper is None:
                 self._sleeper = call
         now = look_at_signal = self._clock()
         until = now + self._spin if call.deadline is None else min(now + self._spin, call.deadline)
-        while now < until and not (self.ring.peer_has_moved() or self.closed or self.signal.peer_closed):
+        while now < until and not self.signal.peer_closed:
+            with self.lock:  # behind which `close` takes the memory away
+                if self.closed or self.ring.peer_has_moved():
+                    break
             if call.ready is not None and call.ready():
                 break
             if now >= look_at_signal:  # which alone tells that the other side has closed

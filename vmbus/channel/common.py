@@ -57,7 +57,8 @@ class Channel:
     on_close   called once, when the channel is closed and no call is in it any more
 
     A channel is of one process: in a forked child it is closed.  Every wait takes a timeout in
-    seconds (None waits for ever) and ends at once when either side closes.  Several threads, or tasks, may send and receive at the same time.
+    seconds (None waits for ever) and ends at once when either side closes.  Several threads, or tasks,
+    may send and receive at the same time.
 
     After any PeerError the channel is of no more use: close it.
     """

@@ -26,8 +26,6 @@ class FileChannel(Protocol):
 
     def receive_into(self, buffer: Buffer, timeout: float | None = None) -> int: ...
 
-    def fileno(self) -> int: ...
-
 
 class ChannelFile(io.RawIOBase):
     """A raw file over a byte channel.
@@ -35,6 +33,7 @@ class ChannelFile(io.RawIOBase):
     mode      "rb", "wb" or "rwb"
     timeout   seconds that one read or write may wait; None waits for ever
 
+    It has no descriptor: what one would read from it is not the stream (poll the channel's own).
     The end of the other side's stream is the end of the file.  Closing the file ends this side's
     stream, when it can be written; the channel stays open and belongs to the caller.
 
@@ -73,9 +72,6 @@ class ChannelFile(io.RawIOBase):
 
     def writable(self) -> bool:
         return "w" in self._mode
-
-    def fileno(self) -> int:
-        return self._channel.fileno()
 
     def readinto(self, buffer: Buffer) -> int:
         if not self.readable():

@@ -90,8 +90,7 @@ class RingEnd:
     def peer_has_moved(self) -> bool:
         """True when the other side's index is not the one that was loaded last.
 
-        A hint for whoever waits: nothing is checked and nothing kept, so that it may be asked while
-        another thread uses this end.
+        A hint for whoever waits: nothing is checked and nothing kept.
         """
         return self._control[self._peer_word] != self._peer_index
 
