@@ -45,11 +45,11 @@ class RingEmpty(NotReady):
 
 
 class RingFull(NotReady):
-    """The packet does not fit beside what is waiting to be read.
+    """The packet, or the request, does not fit beside what is waiting.
 
     needed   bytes the packet takes, descriptor and footer included: what to give to
-             OutgoingRing.set_pending_send_size
-    free     bytes that were free
+             OutgoingRing.set_pending_send_size; of a virtqueue, descriptors
+    free     bytes, or descriptors, that were free
     """
 
     def __init__(self, message: str = "", *, needed: int = 0, free: int = 0) -> None:
@@ -98,10 +98,12 @@ class BufferTooSmall(CallerError):
 class PeerError(VmbusError):
     """The other side wrote what a correct one never writes.
 
-    kind      which rule was broken: an enum of the part that raised
-    offset    where, in bytes from the start of the data area; None for the control page
-    found     the value there
-    allowed   what would have been right: a largest value, or a sentence
+    kind         which rule was broken: an enum of the part that raised
+    offset       where, in bytes from the start of the data area; None for the control page
+    found        the value there
+    allowed      what would have been right: a largest value, or a sentence
+    descriptor   of a virtqueue: the descriptor to blame, by its index in the queue's own table
+    entry        the entry to blame in the indirect table of that descriptor
     """
 
     def __init__(
@@ -112,12 +114,16 @@ class PeerError(VmbusError):
         offset: int | None = None,
         found: object = None,
         allowed: object = None,
+        descriptor: int | None = None,
+        entry: int | None = None,
     ) -> None:
         super().__init__(message)
         self.kind = kind
         self.offset = offset
         self.found = found
         self.allowed = allowed
+        self.descriptor = descriptor
+        self.entry = entry
 
 
 class ChannelClosed(VmbusError):

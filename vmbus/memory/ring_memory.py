@@ -169,7 +169,7 @@ class BufferRingMem(RingMem):
         private = not writable or all(isinstance(page, bytearray) for page in pages)
         chosen = require_fences(fences, shared=not private)
         if writable and not isinstance(pages[0], mmap.mmap):
-            check_alignment(views[0])
+            check_alignment(views[0], 4)
         self._control = control_words(views[0])
         self._size = size
         if not writable:
@@ -234,18 +234,18 @@ def refuse_packer(record: Struct) -> Callable[..., object]:
     return refuse_write
 
 
-def check_alignment(page: memoryview) -> None:
-    """Raise CallerError when the first byte of a writable `page` is not at a multiple of 4."""
+def check_alignment(view: memoryview, size: int) -> None:
+    """Raise CallerError when the first byte of a writable `view` is not at a multiple of `size`."""
     import ctypes  # slow to import, and needed only for buffers that somebody cut out themselves
 
-    address = ctypes.addressof(ctypes.c_char.from_buffer(page))
-    if address % 4:
+    address = ctypes.addressof(ctypes.c_char.from_buffer(view))
+    if address % size:
         raise CallerError(
-            f"the control page starts at address {address:#x}; its words need a multiple of 4, or "
-            "the other side could see half a store",
+            f"the shared words start at address {address:#x} of this process; they need a multiple of "
+            f"{size}, or the other side could see half a store",
             argument="buffer",
             value=address,
-            limit=4,
+            limit=size,
         )
 
 
