@@ -1,4 +1,4 @@
-"""The catalogue of bugs is whole, and every bug that a ring can have is kept out by a named test."""
+"""The catalogue of bugs is whole, and every bug that what is built can have is kept out by a named test."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ OF_CHANNELS = [
     f"B{number:02}"
     for number in (*range(1, 4), 8, *range(10, 17), *range(18, 23), 42, 47, 61, 62, 64, 65, 67)
 ]
+
+
+#: The bugs that a virtqueue can have, and what rides on it.
+OF_VIRTQUEUES = [f"V{number:02}" for number in range(1, 16)]
 
 
 def test_the_numbers_are_b01_to_b70_and_v01_to_v15_each_once():
@@ -72,8 +76,8 @@ def tests_of():
     return named_by()
 
 
-@pytest.mark.parametrize("number", OF_RINGS + OF_CHANNELS)
-def test_every_bug_of_rings_and_channels_is_named_by_a_test(tests_of, number):
+@pytest.mark.parametrize("number", OF_RINGS + OF_CHANNELS + OF_VIRTQUEUES)
+def test_every_bug_of_what_is_built_is_named_by_a_test(tests_of, number):
     assert tests_of[number], KNOWN_BUGS[number]
 
 

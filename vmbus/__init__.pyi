@@ -9,6 +9,7 @@ from . import memory as memory
 from . import pipe as pipe
 from . import ring as ring
 from . import sizes as sizes
+from . import virtio as virtio
 from .channel import AsyncByteChannel as AsyncByteChannel
 from .channel import AsyncMessageChannel as AsyncMessageChannel
 from .channel import AsyncPacketChannel as AsyncPacketChannel
@@ -38,7 +39,9 @@ from .layout import PIPE_PACKET_TYPE_SETUP_GPA_DIRECT as PIPE_PACKET_TYPE_SETUP_
 from .layout import PIPE_PACKET_TYPE_TEARDOWN_GPA_DIRECT as PIPE_PACKET_TYPE_TEARDOWN_GPA_DIRECT
 from .layout import PacketType as PacketType
 from .layout import PipeHeader as PipeHeader
+from .memory import AddressSpace as AddressSpace
 from .memory import FlatRingMem as FlatRingMem
+from .memory import GuestMemory as GuestMemory
 from .memory import PagedMemory as PagedMemory
 from .memory import PagedRingMem as PagedRingMem
 from .memory import RingMem as RingMem
@@ -72,5 +75,18 @@ from .ring import reader_needs_signal as reader_needs_signal
 from .ring import writer_needs_signal as writer_needs_signal
 from .sizes import CONTROL_WORD_COUNT as CONTROL_WORD_COUNT
 from .sizes import PAGE_SIZE as PAGE_SIZE
+from .virtio import BlockDevice as BlockDevice
+from .virtio import BlockDriver as BlockDriver
+from .virtio import DescriptorChain as DescriptorChain
+from .virtio import DeviceQueue as DeviceQueue
+from .virtio import QueueAreas as QueueAreas
+from .virtio import QueueState as QueueState
+from .virtio import Tolerance as Tolerance
+from .virtio import VirtioFeatures as VirtioFeatures
+from .virtio import Virtqueue as Virtqueue
+from .virtio import VirtqueueCompletion as VirtqueueCompletion
+from .virtio import VirtqueueFault as VirtqueueFault
+from .virtio import VirtqueueLayout as VirtqueueLayout
+from .virtio import connected_virtqueues as connected_virtqueues
 
 __version__: str
