@@ -5,7 +5,7 @@ other give a ratio, so that a machine that is busy for a while slows both, and t
 ratios counts; the times beside it are medians too.  Every payload that arrives is compared with the
 one that was sent.  Only names of the public front doors are used.  Rings have 256 KiB of data.
 
-In rows 1 to 9 a ratio of 2 means twice as fast as the other side, so more is better; in rows 12 and
+In rows 1 to 9, 15 and 16 a ratio of 2 means twice as fast as the other side, so more is better; in rows 12 and
 13 it is our time divided by theirs, so less is better.
 
 Nothing fails on a slow machine: the exit status is 0 whatever the ratios are.
@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from queue_work import construct_requests, messages_of, queue_requests
 from two_processes import (
     channel_round_trips,
     channel_stream,
@@ -41,7 +42,15 @@ from two_processes import (
     socket_stream,
 )
 
-from vmbus import PAGE_SIZE, FlatRingMem, PacketType, PagedRingMem, RingMem, connected_rings
+from vmbus import (
+    PAGE_SIZE,
+    FlatRingMem,
+    PacketType,
+    PagedRingMem,
+    RingMem,
+    VirtioFeatures,
+    connected_rings,
+)
 from vmbus.inspection import walk
 from vmbus.layout import PACKET_DESCRIPTOR_SCHEMA
 
@@ -50,7 +59,16 @@ REPETITIONS = 7
 BATCH = 32
 
 #: How often a side does its work in one repetition: so often that it takes tens of milliseconds.
-ROUNDS = {"small": 200, "large": 50, "walks": 3, "processes": 3, "streams": 300, "trips": 30}
+ROUNDS = {
+    "requests": 2000,
+    "built": 200,
+    "small": 200,
+    "large": 50,
+    "walks": 3,
+    "processes": 3,
+    "streams": 300,
+    "trips": 30,
+}
 
 #: Seconds that a side of row 8 looks before it sleeps: far longer than an answer takes.
 SPIN = 0.001
@@ -209,6 +227,26 @@ def pipe_batches(cleanup: ExitStack, size: int, rounds: int) -> Callable[[], int
     return run
 
 
+def pipe_requests(cleanup: ExitStack, size: int, rounds: int) -> Callable[[], int]:
+    """A request one way and its response back."""
+    one, other = multiprocessing.Pipe()
+    cleanup.callback(one.close)
+    cleanup.callback(other.close)
+    request, response = messages_of(size)
+
+    def run() -> int:
+        for _ in range(rounds):
+            one.send_bytes(request)
+            if other.recv_bytes() != request:
+                raise Wrong
+            other.send_bytes(response)
+            if one.recv_bytes() != response:
+                raise Wrong
+        return rounds
+
+    return run
+
+
 def socket_batches(cleanup: ExitStack, size: int, rounds: int) -> Callable[[], int] | None:
     """None where the system has no such sockets.
 
@@ -336,7 +374,9 @@ def ring_image(cleanup: ExitStack) -> str:
 SMALL_WORK = "send + receive, 64 B"
 BATCH_WORK = f"send_many + receive_many, {BATCH} x 64 B"
 LARGE_WORK = "send + receive, 16 KiB"
+REQUEST_WORK = "request and response, 64 B"
 PIPE = "multiprocessing.Pipe"
+CONSTRUCT = "the same, construct building, parsing"
 SEQPACKET = "SEQPACKET socket pair"
 SEQPACKET_PINNED = "the same pair; both on two CPUs"
 FLAT = "the same over FlatRingMem"
@@ -433,6 +473,19 @@ def row_13(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
     yield Contest(13, work, against, Figure(1.6, 1.2, less_is_better=True), "process", ours, theirs)
 
 
+def row_15(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    for work, features in (("split", 0), ("packed", VirtioFeatures.RING_PACKED)):
+        ours = queue_requests(64, features, rounds["requests"])
+        theirs = pipe_requests(cleanup, 64, rounds["requests"])
+        yield Contest(15, f"{work} virtqueue, {REQUEST_WORK}", PIPE, Figure(1, 1.5), "request", ours, theirs)
+
+
+def row_16(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    ours = queue_requests(64, 0, rounds["requests"])
+    theirs = construct_requests(64, rounds["built"])
+    yield Contest(16, f"split virtqueue, {REQUEST_WORK}", CONSTRUCT, Figure(12, 16), "request", ours, theirs)
+
+
 ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
     1: row_1,
     2: row_2,
@@ -445,6 +498,8 @@ ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
     9: row_9,
     12: row_12,
     13: row_13,
+    15: row_15,
+    16: row_16,
 }
 
 
@@ -487,7 +542,7 @@ def heading(repetitions: int) -> str:
         f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, "
         f"{platform.system()}, {os.cpu_count()} CPUs; rings of {RING_SIZE // 1024} KiB; "
         f"medians of {repetitions}, both sides in turns\n"
-        "rows 1 to 9: times as fast as the other; rows 12 and 13: our time by theirs, less is better"
+        "times as fast as the other; rows 12 and 13: our time by theirs, less is better"
     )
 
 
