@@ -1,4 +1,4 @@
-"""Every fault of tests/planted_faults.py and planted_channel_faults.py is noticed by the test that is named beside it.
+"""Every fault of tests/planted_*.py is noticed by the test that is named beside it.
 
 Each is planted in a copy of the package and its tests, in a directory of its own, and the named
 test runs there in a process of its own.  The same test, with the same seed, has passed there
@@ -22,13 +22,14 @@ import pytest
 
 from tests.planted_channel_faults import PLANTED_CHANNEL_FAULTS
 from tests.planted_faults import PLANTED_FAULTS, PlantedFault
+from tests.planted_queue_faults import PLANTED_QUEUE_FAULTS
 
 ROOT = Path(__file__).parent.parent
 SEED = 20250825
 
-ALL_FAULTS = [*PLANTED_FAULTS, *PLANTED_CHANNEL_FAULTS]
+ALL_FAULTS = [*PLANTED_FAULTS, *PLANTED_CHANNEL_FAULTS, *PLANTED_QUEUE_FAULTS]
 
-#: What a ring implementation is most easily wrong in: each must be among the faults, by this name.
+#: What an implementation of rings or virtqueues is most easily wrong in: each must be among the faults, by this name.
 EXPECTED_NAMES = {
     "no wrap",
     "footer forgotten in the availability check",
@@ -42,6 +43,15 @@ EXPECTED_NAMES = {
     "padding not zeroed",
     "length truncated at 16 bits",
     "descriptor read twice",
+    "available index that does not wrap",
+    "available index one too far ahead",
+    "wrap counter not turned over: device, completions",
+    "chain one descriptor longer than the queue",
+    "NEXT on the last slot of a list",
+    "available index before its slot",
+    "failed prepare leaves a request half made",
+    "event not published where completions end",
+    "second part of a range lost",
 }
 
 #: A failure need not be made small here, only found.
