@@ -24,6 +24,7 @@ HOSTILE_DRIVER = "virtio/test_hostile_driver.py::test_"
 HOSTILE_DEVICE = "virtio/test_hostile_device.py::test_"
 MEMORY = "memory/test_guest_memory.py::test_"
 SPACE = "memory/test_address_space.py::test_"
+INTERRUPTED = "virtio/test_interrupted.py::test_"
 SPLIT_MODEL = "virtio/test_queue_model.py::TestSplitQueueAgainstLists::runTest"
 PACKED_MODEL = "virtio/test_queue_model.py::TestPackedQueueAgainstLists::runTest"
 
@@ -53,16 +54,9 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "index of completions that does not wrap",
         "virtio/split_driver.py",
-        "        self._taken_index = (taken_index + 1) & 0xFFFF",
-        "        self._taken_index = taken_index + 1",
+        "        next_index = (taken_index + 1) & 0xFFFF",
+        "        next_index = taken_index + 1",
         COMPLETIONS + "the_indices_of_a_split_queue_wrap_from_65535_to_0[65534]",
-    ),
-    PlantedFault(
-        "driver's lead not counted round the end",
-        "virtio/split_device.py",
-        "        ahead = (index - self._taken_index) & 0xFFFF",
-        "        ahead = index - self._taken_index",
-        DEVICE + "an_index_is_as_far_ahead_as_the_queue_is_long_at_most[3-False]",
     ),
     PlantedFault(
         "half of the used ring used",
@@ -88,44 +82,30 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "wrap counter not turned over: driver, completions",
         "virtio/packed_driver.py",
-        "        self._used_slot, self._used_wrap = advance(slot, self._used_wrap, chain[0], self._size)",
-        "        self._used_slot = advance(slot, self._used_wrap, chain[0], self._size)[0]",
+        "        self._used_wrap = next_wrap",
+        "        self._used_wrap = self._used_wrap",
         REQUESTS + "a_packed_request_as_long_as_the_ring_turns_both_wrap_counters_over[1]",
     ),
     PlantedFault(
         "wrap counter not turned over: driver, requests",
         "virtio/packed_driver.py",
-        "        self._next_slot, self._next_wrap = slot, wrap",
-        "        self._next_slot = slot",
+        "        self._next_wrap = wrap",
+        "        self._next_wrap = self._next_wrap",
         REQUESTS + "a_packed_request_as_long_as_the_ring_turns_both_wrap_counters_over[1]",
     ),
     PlantedFault(
         "wrap counter not turned over: device, chains",
         "virtio/packed_device.py",
-        "        self._next_slot, self._next_wrap = advance(slot, self._next_wrap, slots, self._size)",
-        "        self._next_slot = advance(slot, self._next_wrap, slots, self._size)[0]",
+        "        self._next_wrap = next_wrap",
+        "        self._next_wrap = self._next_wrap",
         PACKED + "a_list_goes_on_at_slot_0[32768-4-2-slots0]",
     ),
     PlantedFault(
         "wrap counter not turned over: device, completions",
         "virtio/packed_device.py",
-        "        self._used_slot, self._used_wrap = advance(slot, self._used_wrap, held.slots, self._size)",
-        "        self._used_slot = advance(slot, self._used_wrap, held.slots, self._size)[0]",
+        "        self._used_wrap = next_wrap",
+        "        self._used_wrap = self._used_wrap",
         PACKED_MODEL,
-    ),
-    PlantedFault(
-        "one slot given back for a list of many",
-        "virtio/packed_device.py",
-        "        self._used_slot, self._used_wrap = advance(slot, self._used_wrap, held.slots, self._size)",
-        "        self._used_slot, self._used_wrap = advance(slot, self._used_wrap, 1, self._size)",
-        PACKED + "a_list_goes_on_at_slot_0[32768-4-2-slots0]",
-    ),
-    PlantedFault(
-        "used flags alike in every round",
-        "virtio/packed_ring.py",
-        "    return BOTH if wrap else 0",
-        "    return BOTH",
-        REQUESTS + "a_packed_request_as_long_as_the_ring_turns_both_wrap_counters_over[1]",
     ),
     PlantedFault(
         "list over the end of the ring that does not go on at its start",
@@ -236,9 +216,9 @@ PLANTED_QUEUE_FAULTS = [
     ),
     PlantedFault(
         "driver's first fault forgotten",
-        "virtio/device_ring.py",
-        "        self._fault = copy(error)",
-        "        self._fault = None",
+        "virtio/queue_end.py",
+        "        self.fault = copy(error)",
+        "        self.fault = None",
         HOSTILE_DRIVER
         + "a_device_takes_chains_or_refuses_them_whatever_the_driver_changes[between-accesses-split]",
     ),
@@ -259,13 +239,6 @@ PLANTED_QUEUE_FAULTS = [
         COMPLETIONS + "more_used_bytes_than_the_writable_ones_are_refused[lengths0-1-split]",
     ),
     PlantedFault(
-        "packed used length of any size",
-        "virtio/packed_driver.py",
-        "        if chain is None or length > chain[1]:",
-        "        if chain is None:",
-        COMPLETIONS + "more_used_bytes_than_the_writable_ones_are_refused[lengths0-1-packed]",
-    ),
-    PlantedFault(
         "request that is completed twice",
         "virtio/split_driver.py",
         "        del self.outstanding[used_id]",
@@ -274,7 +247,7 @@ PLANTED_QUEUE_FAULTS = [
     ),
     PlantedFault(
         "device's first fault forgotten",
-        "virtio/driver_ring.py",
+        "virtio/queue_end.py",
         "        self.fault = copy(error)",
         "        self.fault = None",
         COMPLETIONS + "a_queue_stays_broken_after_a_peer_error[packed]",
@@ -282,7 +255,7 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "more bytes given back than there is room for",
         "virtio/split_device.py",
-        "        elif not 0 <= length <= known[2]:",
+        "        elif not 0 <= length <= known[1]:",
         "        elif not 0 <= length:",
         DEVICE + "no_more_bytes_are_given_back_than_the_chain_has_to_write[13-split]",
     ),
@@ -290,8 +263,8 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "NEXT on the last descriptor",
         "virtio/split_driver.py",
-        "                pack(descriptor * DESCRIPTOR_SIZE, address, length, flags, 0)",
-        "                pack(descriptor * DESCRIPTOR_SIZE, address, length, flags | NEXT, 0)",
+        "        link = head = 0",
+        "        link, head = NEXT, 0",
         ORDER + "a_completion_is_read_behind_the_acquire[split event idx]",
     ),
     PlantedFault(
@@ -331,14 +304,14 @@ PLANTED_QUEUE_FAULTS = [
     ),
     PlantedFault(
         "driver's release removed",
-        "virtio/driver_ring.py",
+        "virtio/queue_end.py",
         "        self._release = memory.release",
         "        self._release = bool",
         ORDER + "a_request_is_published_by_the_store_behind_the_release[split, one descriptor-]",
     ),
     PlantedFault(
         "device's release removed",
-        "virtio/device_ring.py",
+        "virtio/queue_end.py",
         "        self._release = memory.release",
         "        self._release = bool",
         ORDER + "the_device_gives_back_by_the_store_behind_the_release[packed-]",
@@ -411,17 +384,16 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "event not published where completions end",
         "virtio/split_driver.py",
-        "            if not self._wants_event or self._event_index == taken_index:",
-        "            if True:",
-        SPLIT_MODEL,
+        "        if self._wants_event and next_index == self._used_index:",
+        "        if False:",
+        COMPLETIONS + "a_driver_that_takes_one_completion_and_sleeps_is_told_of_the_next[split]",
     ),
     PlantedFault(
         "packed event not published where completions end",
         "virtio/packed_driver.py",
-        "        if not self._wants_event or self._event == self._used_place():",
-        "        if True:",
-        ORDER
-        + "where_completions_end_the_event_is_published_once_and_the_device_looked_at_again[packed event idx]",
+        "        if self._wants_event and (last or self._flags_if_used(next_slot, next_wrap) is None):",
+        "        if False:",
+        COMPLETIONS + "a_driver_that_takes_one_completion_and_sleeps_is_told_of_the_next[packed]",
     ),
     PlantedFault(
         "event of the chain before the next",
@@ -433,8 +405,8 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "count of used chains not begun anew",
         "virtio/split_device.py",
-        "        count, self._uncounted = self._uncounted, 0",
-        "        count = self._uncounted",
+        "        self._uncounted = 0  # last: whoever is interrupted asks again",
+        "        self._uncounted = self._uncounted",
         DEVICE + "without_event_indices_each_used_chain_calls_for_a_notification[split]",
     ),
     PlantedFault(
@@ -446,14 +418,14 @@ PLANTED_QUEUE_FAULTS = [
     ),
     PlantedFault(
         "device's full fence removed",
-        "virtio/device_ring.py",
+        "virtio/packed_events.py",
         "        self._fence = memory.fence",
         "        self._fence = bool",
         ORDER + "the_device_fences_before_it_looks_whether_the_driver_sleeps[packed]",
     ),
     PlantedFault(
         "driver's full fence removed",
-        "virtio/driver_ring.py",
+        "virtio/packed_events.py",
         "        self._fence = memory.fence",
         "        self._fence = bool",
         ORDER + "the_driver_fences_before_it_looks_whether_the_device_sleeps[packed]",
@@ -464,13 +436,6 @@ PLANTED_QUEUE_FAULTS = [
         "memory/address_space.py",
         "            address = stop",
         "            break",
-        MEMORY + "a_write_crosses_into_the_region_that_touches[4096]",
-    ),
-    PlantedFault(
-        "crossing write begins anew in the next region",
-        "memory/guest_memory.py",
-        "            done += len(view)",
-        "            pass",
         MEMORY + "a_write_crosses_into_the_region_that_touches[4096]",
     ),
     PlantedFault(
@@ -493,5 +458,27 @@ PLANTED_QUEUE_FAULTS = [
         "                self._parts.append((address + count, length - count))",
         "                pass",
         SPLIT_MODEL,
+    ),
+    # -- interrupts ----------------------------------------------------------------------------
+    PlantedFault(
+        "used index that an interrupt held back is forgotten",
+        "virtio/split_device.py",
+        "        if self._stored_index != self._used_index:",
+        "        if False:",
+        INTERRUPTED + "a_chain_whose_giving_back_was_interrupted_is_completed_once[the last-split]",
+    ),
+    PlantedFault(
+        "used flags that an interrupt held back are forgotten",
+        "virtio/packed_device.py",
+        "        if self._owed is None:",
+        "        if True:",
+        INTERRUPTED + "a_chain_whose_giving_back_was_interrupted_is_completed_once[the last-packed]",
+    ),
+    PlantedFault(
+        "packed length without the flag that makes it one is an error",
+        "virtio/packed_driver.py",
+        "            if chain is None or flags & WRITE:",
+        "            if True:",
+        COMPLETIONS + "without_the_write_flag_a_length_that_cannot_be_is_none[without WRITE]",
     ),
 ]

@@ -195,7 +195,10 @@ def run_script(script: str, path: Path) -> subprocess.Popen[str]:
 
 #: Tells the ids of its two processes once both have attached.
 TELLING = """
+import signal
 import time
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
 
 let_run = soak.Watch.let_run
 
@@ -234,7 +237,11 @@ def test_an_interrupt_ends_both_processes_and_says_nothing(tmp_path):
     children = [int(number) for number in process.stdout.readline().split()]
     assert len(children) == 2
     os.killpg(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=30)
+    try:
+        output, errors = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert (process.returncode, output, errors) == (130, "", "")
     for child in children:
         with pytest.raises(ProcessLookupError):

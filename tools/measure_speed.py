@@ -32,7 +32,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from queue_work import construct_requests, messages_of, queue_requests
+from queue_work import Wrong, construct_requests, messages_of, queue_requests
 from two_processes import (
     channel_round_trips,
     channel_stream,
@@ -72,10 +72,6 @@ ROUNDS = {
 
 #: Seconds that a side of row 8 looks before it sleeps: far longer than an answer takes.
 SPIN = 0.001
-
-
-class Wrong(Exception):
-    """Something else arrived than was sent."""
 
 
 class Figure(NamedTuple):

@@ -22,7 +22,7 @@ from vmbus.virtio import (
     VirtqueueLayout,
 )
 
-__all__ = ["QUEUE_SIZE", "WrongBytes", "construct_requests", "messages_of", "queue_requests"]
+__all__ = ["QUEUE_SIZE", "Wrong", "construct_requests", "messages_of", "queue_requests"]
 
 QUEUE_SIZE = 256
 
@@ -36,7 +36,7 @@ SLOT_SIZE = Int16ul.sizeof()
 ELEMENT_SIZE = USED_ELEMENT_SCHEMA.sizeof()
 
 
-class WrongBytes(Exception):
+class Wrong(Exception):
     """Something else arrived than was sent."""
 
 
@@ -62,11 +62,11 @@ def queue_requests(size: int, features: int, rounds: int) -> Callable[[], int]:
             driver.add_request(prepare)
             chain = device.pop_descriptor_chain()
             if chain is None or chain.read_all() != request:
-                raise WrongBytes
+                raise Wrong
             device.add_used(chain.head_index, chain.write_all(response))
             for completion in driver.completions():
                 if completion.request[size:] != response:
-                    raise WrongBytes
+                    raise Wrong
         return rounds
 
     return run
@@ -116,11 +116,11 @@ class ConstructQueue:
     def pop(self) -> tuple[int, list[Any]]:
         ahead = (self.load(self.available, RING_HEADER, HEADER_SIZE).index - self.next_available) % 65536
         if not 0 < ahead <= QUEUE_SIZE:
-            raise WrongBytes
+            raise Wrong
         slot = self.available + HEADER_SIZE + self.next_available % QUEUE_SIZE * SLOT_SIZE
         head = index = self.load(slot, Int16ul, SLOT_SIZE)
         if head in self.held:
-            raise WrongBytes
+            raise Wrong
         self.held.add(head)
         self.next_available = (self.next_available + 1) % 65536
         descriptors: list[Any] = []
@@ -129,7 +129,7 @@ class ConstructQueue:
             if not int(descriptors[-1].flags) & NEXT:
                 return head, descriptors
             index = descriptors[-1].next
-        raise WrongBytes
+        raise Wrong
 
     def add_used(self, head: int, length: int) -> None:
         self.held.remove(head)
@@ -144,7 +144,7 @@ class ConstructQueue:
             element = self.load(place, USED_ELEMENT_SCHEMA, ELEMENT_SIZE)
             chain = self.chains.pop(element.id, None)
             if chain is None or element.length > self.size:
-                raise WrongBytes
+                raise Wrong
             self.taken_index = (self.taken_index + 1) % 65536
             self.free.extend(reversed(chain))
             start = self.layout.request_offset + element.id * 2 * self.size
@@ -161,12 +161,12 @@ def construct_requests(size: int, rounds: int) -> Callable[[], int]:
             queue.add_request(request)
             head, (readable, writable) = queue.pop()
             if queue.memory.read(readable.address, readable.length) != request:
-                raise WrongBytes
+                raise Wrong
             queue.memory.write(writable.address, response)
             queue.add_used(head, size)
             for _, data in queue.completions():
                 if data[size:] != response:
-                    raise WrongBytes
+                    raise Wrong
         return rounds
 
     return run

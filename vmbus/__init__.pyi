@@ -39,6 +39,7 @@ from .layout import PIPE_PACKET_TYPE_SETUP_GPA_DIRECT as PIPE_PACKET_TYPE_SETUP_
 from .layout import PIPE_PACKET_TYPE_TEARDOWN_GPA_DIRECT as PIPE_PACKET_TYPE_TEARDOWN_GPA_DIRECT
 from .layout import PacketType as PacketType
 from .layout import PipeHeader as PipeHeader
+from .memory import AddressError as AddressError
 from .memory import AddressSpace as AddressSpace
 from .memory import FlatRingMem as FlatRingMem
 from .memory import GuestMemory as GuestMemory
@@ -75,12 +76,17 @@ from .ring import reader_needs_signal as reader_needs_signal
 from .ring import writer_needs_signal as writer_needs_signal
 from .sizes import CONTROL_WORD_COUNT as CONTROL_WORD_COUNT
 from .sizes import PAGE_SIZE as PAGE_SIZE
+from .virtio import BLOCK_PLACE_SIZE as BLOCK_PLACE_SIZE
 from .virtio import BlockDevice as BlockDevice
 from .virtio import BlockDriver as BlockDriver
+from .virtio import BlockFeatures as BlockFeatures
+from .virtio import BlockStatus as BlockStatus
 from .virtio import DescriptorChain as DescriptorChain
 from .virtio import DeviceQueue as DeviceQueue
+from .virtio import IovaSpace as IovaSpace
 from .virtio import QueueAreas as QueueAreas
 from .virtio import QueueState as QueueState
+from .virtio import RequestPlace as RequestPlace
 from .virtio import Tolerance as Tolerance
 from .virtio import VirtioFeatures as VirtioFeatures
 from .virtio import Virtqueue as Virtqueue

@@ -6,6 +6,7 @@ Sources: rust-vmm vm-memory, Bytes for GuestMemory; CPython Objects/memoryobject
 from __future__ import annotations
 
 import mmap
+import weakref
 from struct import Struct
 
 import pytest
@@ -17,7 +18,8 @@ from tests.helpers import pattern
 from tests.known_bugs import known_bug
 from tests.memory.children import in_child, needs_fork
 from vmbus.errors import CallerError
-from vmbus.memory import FENCES, AddressError, Fences, GuestMemory, barrier, guest_memory
+from vmbus.memory import FENCES, AddressError, Fences, GuestMemory, SharedMemory, barrier, guest_memory
+from vmbus.virtio import connected_virtqueues
 
 TOP = 2**64
 SIZES = [1, 2, 4, 8]
@@ -453,3 +455,37 @@ class MemoryAgainstTable(RuleBasedStateMachine):
 
 TestMemoryAgainstTable = MemoryAgainstTable.TestCase
 TestMemoryAgainstTable.settings = settings(max_examples=40, stateful_step_count=15, deadline=None)
+
+
+def test_shared_memory_can_be_closed_behind_a_guest_memory_and_what_was_made_of_it():
+    with SharedMemory.create(8192) as shared:
+        with GuestMemory([(0, shared.map())]) as memory:
+            driver, device = connected_virtqueues(8, memory=memory)
+            driver.add_request(lambda place, add_descriptor: add_descriptor(place.address, 16))
+            assert device.pop_descriptor_chain() is not None
+            kept = [memory.view(0, 16), memory.halfwords(16, 2), *memory.views(32, 8)]
+        memory.close()
+        for view in kept:
+            with pytest.raises(ValueError, match="released"):
+                view[0]
+        with pytest.raises(ValueError, match="released"):
+            device.pop_descriptor_chain()
+
+
+def test_views_that_nobody_has_any_more_are_forgotten():
+    memory = GuestMemory.from_ranges([(0, 4096)])
+    kept = memory.view(0, 4)
+    for _ in range(5000):
+        memory.view(4, 4)
+    assert len(memory._lent) < 2000
+    memory.close()
+    with pytest.raises(ValueError, match="released"):
+        kept[0]
+
+
+def test_a_guest_memory_that_nobody_has_any_more_is_gone_at_once():
+    memory = GuestMemory.from_ranges([(0, 4096)])
+    memory.view(0, 4)
+    gone = weakref.ref(memory)
+    del memory
+    assert gone() is None

@@ -394,9 +394,12 @@ class HandDevice(Hand):
         self.memory.write(self.areas.device + 4 + 8 * (slot % self.size), ELEMENT.pack(used_id, length))
 
     def put_used_slot(self, position: int, buffer_id: int, length: int, flags: int | None = None) -> None:
-        """Make the packed slot at a position used; the address stays.  `flags`: all 16 bits as they are."""
+        """Make the packed slot at a position used; the address stays.  `flags`: all 16 bits as they are.
+
+        Without them those of the standard: WRITE says that the length is one.
+        """
         if flags is None:
-            flags = AVAILABLE | USED if position & 0x8000 else 0
+            flags = (AVAILABLE | USED if position & 0x8000 else 0) | (WRITE if length else 0)
         where = self.descriptor_address(position & 0x7FFF)
         self.memory.write(where + 8, struct.pack("<IHH", length, buffer_id, flags))
 
@@ -474,7 +477,7 @@ def device_by_hand(
     areas: Areas = AREAS,
     max_size: int | None = None,
     start: int | None = None,
-    largest_chain: int | None = None,
+    longest_chain: int | None = None,
     tolerated: int = 0,
 ) -> tuple[HandDriver, DeviceQueue]:
     """A hand-written driver and, over the same memory, a real device that is ready.
@@ -488,7 +491,7 @@ def device_by_hand(
         memory,
         size if max_size is None else max_size,
         VERSION_1 | features | (PACKED if packed else 0),
-        largest_chain=largest_chain,
+        longest_chain=longest_chain,
         tolerated=tolerated,
     )
     device.set_size(size)

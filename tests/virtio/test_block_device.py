@@ -36,7 +36,7 @@ from vmbus.virtio import (
     VirtioFeatures,
     connected_virtqueues,
 )
-from vmbus.virtio.block_device import LARGEST_SEGMENT, MOST_SEGMENTS, PIECE
+from vmbus.virtio.block_device import LARGEST_SEGMENT_SECTORS, MOST_SEGMENTS, PIECE
 
 HEADER = 0x4000
 STATUS = 0x4100
@@ -395,12 +395,12 @@ def test_the_work_of_one_request_is_bounded_as_the_configuration_says(kind):
     segments = [(0, 0, 0)] * MOST_SEGMENTS
     assert bench.ask_segments(kind, *segments) == (OK, 1)
     assert bench.ask_segments(kind, *segments, (0, 0, 0)) == (IOERR, 1)
-    assert bench.ask_segments(kind, (0, LARGEST_SEGMENT + 1, 0)) == (IOERR, 1)
+    assert bench.ask_segments(kind, (0, LARGEST_SEGMENT_SECTORS + 1, 0)) == (IOERR, 1)
     assert bench.file.written == 0
-    assert bench.ask_segments(kind, (0, LARGEST_SEGMENT, 0)) == (OK, 1)
-    assert bench.file.written == (512 * LARGEST_SEGMENT if kind == WRITE_ZEROES else 0)
+    assert bench.ask_segments(kind, (0, LARGEST_SEGMENT_SECTORS, 0)) == (OK, 1)
+    assert bench.file.written == (512 * LARGEST_SEGMENT_SECTORS if kind == WRITE_ZEROES else 0)
     assert config.max_discard_seg == config.max_write_zeroes_seg == MOST_SEGMENTS
-    assert config.max_discard_sectors == config.max_write_zeroes_sectors == LARGEST_SEGMENT
+    assert config.max_discard_sectors == config.max_write_zeroes_sectors == LARGEST_SEGMENT_SECTORS
 
 
 class Sparse(io.BytesIO):

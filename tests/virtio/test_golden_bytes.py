@@ -59,9 +59,9 @@ PACKED_AVAILABLE_2 = "00 10 00 00 00 00 00 00 00 02 00 00 03 00 02 80"
 # As a device may leave a slot that clears the address and says by WRITE that it wrote.
 PACKED_USED_1 = "00 00 00 00 00 00 00 00 00 02 00 00 03 00 82 80"
 PACKED_USED_2 = "00 00 00 00 00 00 00 00 00 02 00 00 03 00 02 00"
-# As this device does, and QEMU: the address stays, and WRITE is not said.
-PACKED_USED_HERE_1 = "00 10 00 00 00 00 00 00 00 02 00 00 03 00 80 80"
-PACKED_USED_HERE_2 = "00 10 00 00 00 00 00 00 00 02 00 00 03 00 00 00"
+# As this device leaves it: the address stays.  (QEMU does not say WRITE.)
+PACKED_USED_HERE_1 = "00 10 00 00 00 00 00 00 00 02 00 00 03 00 82 80"
+PACKED_USED_HERE_2 = "00 10 00 00 00 00 00 00 00 02 00 00 03 00 02 00"
 EVENT = "05 80 02 00"
 
 

@@ -53,7 +53,7 @@ NEXT, WRITE = 1, 2
 AVAILABLE, USED = 0x0080, 0x8000
 
 #: Accesses of one call at most, beside the descriptors that it publishes.
-FEW = 10
+FEW = 14
 
 PLACE = 32
 TABLE_ENTRIES = 4
@@ -124,7 +124,7 @@ class Enemy:
         position = self.driver.used_position
         slot = position & 0x7FFF if random.random() > self.malice else random.randrange(size)
         used_id = self.used_id()
-        flags = (AVAILABLE | USED) if position >> 15 else 0
+        flags = ((AVAILABLE | USED) if position >> 15 else 0) | random.choice((0, WRITE))
         if random.random() < 0.3:
             flags = random.choice((0, AVAILABLE, USED, AVAILABLE | USED)) | random.choice((0, WRITE, NEXT, 4))
         address = self.driver.areas.descriptor_table + 16 * slot

@@ -28,10 +28,10 @@ from tests.virtio.watched_memory import Access, WatchedMemory
 from vmbus.errors import CallerError, PeerError
 from vmbus.memory import GuestMemory
 from vmbus.virtio import (
-    LARGEST_CHAIN,
+    LARGEST_CHAIN_BYTES,
     DescriptorChain,
     DeviceQueue,
-    Held,
+    HeldChain,
     QueueAreas,
     QueueState,
     VirtioFeatures,
@@ -324,7 +324,7 @@ class Device:
         assert chain.readable + chain.writable == chain.descriptors
         assert chain.readable_bytes == sum(one.length for one in chain.readable)
         assert chain.writable_bytes == sum(one.length for one in chain.writable)
-        assert chain.readable_bytes + chain.writable_bytes <= LARGEST_CHAIN
+        assert chain.readable_bytes + chain.writable_bytes <= LARGEST_CHAIN_BYTES
         assert not self.features & PACKED or len(self.taken) < self.size
         self.taken[chain.head_index] = Taken(chain, chain.writable_bytes)
 
@@ -623,7 +623,12 @@ positions = some.one_of(
 )
 sizes = some.one_of(some.sampled_from([1, 2, 3, 4, 8]), numbers)
 holdings = some.lists(
-    some.tuples(numbers, some.builds(Held, positions, some.one_of(some.just(1), numbers), numbers)),
+    some.tuples(
+        numbers,
+        some.builds(
+            HeldChain, some.one_of(some.just(1), numbers), numbers, some.one_of(some.none(), numbers)
+        ),
+    ),
     max_size=3,
 )
 

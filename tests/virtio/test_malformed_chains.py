@@ -226,7 +226,7 @@ IN_BOTH = [
         table((BUFFERS, 8, 0, 0)),
         KIND.INDIRECT_NOT_NEGOTIATED,
         1,
-        16,
+        "indirect",
         indirect=False,
     ),
     Broken("nested at once", nested(0), KIND.NESTED_INDIRECT, 1, "indirect", entry=0, bugs=("V02",)),
@@ -240,7 +240,13 @@ IN_BOTH = [
         before=of_table(1, 0, 1),
         bugs=("V02",),
     ),
-    Broken("indirect with next", table_of(16, flags=NEXT), KIND.INDIRECT_WITH_NEXT, 1, 16),
+    Broken(
+        "indirect with next",
+        table_of(16, flags=NEXT),
+        KIND.INDIRECT_WITH_NEXT,
+        1,
+        "indirect, with another behind it",
+    ),
     Broken("table of 17 bytes", table_of(17), KIND.INDIRECT_LENGTH, 1, 17, bugs=("V06",)),
     Broken("table of 15 bytes", table_of(15), KIND.INDIRECT_LENGTH, 1, 15),
     Broken("table of 0 bytes", table_of(0), KIND.INDIRECT_LENGTH, 1, 0),
@@ -385,7 +391,7 @@ IN_SPLIT = [
         lambda driver: driver.set_avail_idx(1 + 17),
         KIND.AVAILABLE_INDEX_JUMP,
         None,
-        18,
+        17,
         before=None,
         bugs=("V01",),
     ),
@@ -394,7 +400,7 @@ IN_SPLIT = [
         lambda driver: driver.set_avail_idx(0),
         KIND.AVAILABLE_INDEX_JUMP,
         None,
-        0,
+        0xFFFF,
         before=None,
         bugs=("V01", "V11"),
     ),
@@ -403,7 +409,7 @@ IN_SPLIT = [
         lambda driver: driver.set_avail_idx(0x8001),
         KIND.AVAILABLE_INDEX_JUMP,
         None,
-        0x8001,
+        0x8000,
         before=None,
         bugs=("V01",),
     ),
@@ -459,7 +465,7 @@ every_case = pytest.mark.parametrize(("packed", "broken"), CASES, ids=case_id)
 def broken_queue(packed: bool, broken: Broken) -> tuple[HandDriver, DeviceQueue]:
     """A queue whose first chain the device has taken, and behind it the broken one."""
     driver, device = device_by_hand(
-        packed, SIZE, INDIRECT_DESC if broken.indirect else 0, largest_chain=broken.longest
+        packed, SIZE, INDIRECT_DESC if broken.indirect else 0, longest_chain=broken.longest
     )
     assert driver.offer(FIRST, buffer_id=0 if packed else None) == 0
     assert device.pop_descriptor_chain().writable_bytes == 8
@@ -601,13 +607,13 @@ def test_next_on_entries_of_a_packed_table_means_nothing():
 
 
 def test_a_device_may_allow_fewer_buffers_than_the_queue_has():
-    driver, device = device_by_hand(largest_chain=4)
+    driver, device = device_by_hand(longest_chain=4)
     driver.offer(*[FIRST] * 4)
     assert len(device.pop_descriptor_chain().descriptors) == 4
 
 
 def test_a_largest_chain_beyond_the_queue_is_the_queue():
-    driver, device = device_by_hand(largest_chain=1024, features=INDIRECT_DESC)
+    driver, device = device_by_hand(longest_chain=1024, features=INDIRECT_DESC)
     many_entries(17)(driver)
     assert refusal(device).allowed == 16
 

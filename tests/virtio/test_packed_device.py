@@ -41,7 +41,7 @@ from tests.virtio.by_hand import (
 from vmbus.errors import CallerError
 from vmbus.memory import GuestMemory
 from vmbus.memory.barrier import Fences
-from vmbus.virtio import DeviceQueue, Held, QueueState
+from vmbus.virtio import DeviceQueue, HeldChain, QueueState
 from vmbus.virtio.packed_ring import distance
 
 ONE_BYTE = (BUFFERS, 1, WRITE)
@@ -149,7 +149,7 @@ def test_lists_given_back_out_of_order_are_written_where_the_next_used_slot_is()
     for list_id in (ids[2], ids[0], ids[1]):
         places.append(device.next_used)
         device.add_used(list_id, 1)
-        assert driver.read_descriptor(places[-1] & 0x7FFF)[1:] == (1, list_id, AVAILABLE | USED)
+        assert driver.read_descriptor(places[-1] & 0x7FFF)[1:] == (1, list_id, AVAILABLE | USED | WRITE)
     assert places == [0x8000, 0x8003, 0x8004]
     assert device.next_used == 0x8006
 
@@ -189,10 +189,10 @@ def test_positions_count_slots_whatever_lists_there_are(size, start, wrap, count
 # -- used slots ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("start", "flags"), [(0x8000, 0x8080), (0x0000, 0x0000)])
+@pytest.mark.parametrize(("start", "flags"), [(0x8000, 0x8082), (0x0000, 0x0002)])
 @pytest.mark.parametrize("indirect", [False, True], ids=["buffers", "table"])
-def test_a_used_slot_keeps_its_address_and_has_no_flag_but_the_two(start, flags, indirect):
-    # As QEMU does; OpenVMM clears the address.  Neither says WRITE.
+def test_a_used_slot_keeps_its_address_and_says_by_write_that_its_length_is_one(start, flags, indirect):
+    # QEMU keeps the address as well, and OpenVMM clears it; neither says WRITE.
     driver, device = device_by_hand(packed=True, features=INDIRECT_DESC, start=start)
     if indirect:
         list_id = driver.offer_table(
@@ -262,7 +262,15 @@ def test_a_used_slot_is_whole_before_its_flags_say_so():
     seen.clear()
     device.add_used(list_id, 1)
     assert seen == [(BUFFERS, 1, 9, WRITE | AVAILABLE)]
-    assert driver.read_descriptor(0) == (BUFFERS, 1, 9, AVAILABLE | USED)
+    assert driver.read_descriptor(0) == (BUFFERS, 1, 9, AVAILABLE | USED | WRITE)
+
+
+def test_a_used_slot_without_a_length_has_no_flag_but_the_two():
+    driver, device = device_by_hand(packed=True)
+    list_id = driver.offer((BUFFERS, 1, 0), buffer_id=9)
+    device.pop_descriptor_chain()
+    device.add_used(list_id)
+    assert driver.read_descriptor(0) == (BUFFERS, 0, 9, AVAILABLE | USED)
 
 
 @pytest.mark.parametrize("features", [0, EVENT_IDX], ids=["flags", "event index"])
@@ -350,7 +358,7 @@ def test_an_event_comes_once_in_two_laps():
 )
 def test_slots_in_flight_are_counted_from_the_two_positions(avail, used, in_flight):
     assert distance(used, avail, 8) == in_flight
-    held = tuple((number, Held(moved(used, number, 8), 1, 4)) for number in range(in_flight))
+    held = tuple((number, HeldChain(1, 4)) for number in range(in_flight))
     state = QueueState(8, 8, True, VERSION_1 | PACKED, *AREAS, avail, used, held)
     device = DeviceQueue.from_state(new_memory(), state)
     assert device.state() == state

@@ -17,7 +17,7 @@ from tests.known_bugs import known_bug
 from tests.virtio.by_hand import EVENT_IDX, FORMATS, INDIRECT_DESC, PACKED, VERSION_1, HandDevice
 from vmbus.errors import PeerError
 from vmbus.memory import GuestMemory
-from vmbus.virtio import Virtqueue, VirtqueueCompletion, VirtqueueFault
+from vmbus.virtio import Virtqueue, VirtqueueCompletion, VirtqueueFault, connected_virtqueues
 
 ADDRESS = 0x1000
 MEMORY_SIZE = 0x3000
@@ -384,7 +384,7 @@ def test_a_used_index_further_ahead_than_chains_are_outstanding_is_refused(outst
     with pytest.raises(PeerError) as caught:
         taken(queue)
     error = caught.value
-    assert (error.kind, error.found) == (VirtqueueFault.USED_INDEX_JUMP, (start + jump) & 0xFFFF)
+    assert (error.kind, error.found) == (VirtqueueFault.USED_INDEX_JUMP, jump)
     assert error.allowed == outstanding
     assert (queue.free, queue.outstanding) == (8 - outstanding, outstanding)
 
@@ -710,3 +710,31 @@ def test_asking_for_notifications_says_whether_one_would_come_too_late(packed, e
     assert taken(queue) == [1]
     assert queue.has_completion() is False
     assert queue.set_used_notif_enabled(enabled) is False
+
+
+@pytest.mark.parametrize("flags, length", [(0x8080, 0), (0x8082, None)], ids=["without WRITE", "with WRITE"])
+def test_without_the_write_flag_a_length_that_cannot_be_is_none(flags, length):
+    """A device that wrote nothing need not touch the length of the slot: what stands there is the request's."""
+    queue, device = both_sides(True)
+    add(queue, 16)
+    device.put_used_slot(0x8000, 0, 16, flags)
+    if length is None:
+        with pytest.raises(PeerError) as caught:
+            list(queue.completions())
+        assert caught.value.kind is VirtqueueFault.USED_LENGTH_TOO_LARGE
+    else:
+        assert [done.length for done in queue.completions()] == [length]
+
+
+@pytest.mark.parametrize("packed", [False, True], ids=["split", "packed"])
+def test_a_driver_that_takes_one_completion_and_sleeps_is_told_of_the_next(packed):
+    driver, device = connected_virtqueues(8, VERSION_1 | EVENT_IDX | (PACKED if packed else 0))
+    driver.set_used_notif_enabled(True)
+    for _ in range(2):
+        driver.add_request(lambda place, add_descriptor: add_descriptor(place.address, 1))
+    first, second = device
+    device.add_used(first.head_index)
+    assert device.needs_notification()
+    assert next(driver.completions()).id == first.head_index
+    device.add_used(second.head_index)
+    assert device.needs_notification()

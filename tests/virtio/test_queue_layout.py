@@ -87,14 +87,6 @@ def test_parts_are_aligned_and_follow_each_other_without_overlap(features, size,
     assert layout.indirect_offset % 16 == layout.end_offset % 16 == 0
 
 
-@pytest.mark.parametrize(
-    "alignment, offset", [(1, 432), (2, 432), (16, 432), (32, 448), (64, 448), (4096, 4096)]
-)
-def test_the_first_request_is_aligned_as_asked(alignment, offset):
-    layout = VirtqueueLayout.new(1, 16, SPLIT, request_size=8, request_alignment=alignment)
-    assert layout.request_offset == offset
-
-
 def test_an_indirect_table_changes_nothing_before_it():
     without = VirtqueueLayout.new(3, 16, SPLIT, request_size=33)
     having = VirtqueueLayout.new(3, 16, SPLIT, request_size=33, indirect_size=4)
@@ -154,7 +146,7 @@ def test_the_size_of_a_packed_queue_need_not_be_a_power_of_two(size):
 
 @pytest.mark.parametrize(
     "name, value",
-    [("num_queues", -1), ("request_size", -1), ("request_alignment", 0), ("indirect_size", -1)],
+    [("num_queues", -1), ("request_size", -1), ("indirect_size", -1)],
 )
 def test_a_number_that_cannot_be_is_refused_by_its_name(name, value):
     arguments = {"num_queues": 1, "queue_size": 8, name: value}

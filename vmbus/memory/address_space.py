@@ -15,7 +15,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, TypeVar
+from weakref import ref
 
 from vmbus.errors import CallerError
 
@@ -25,6 +26,12 @@ __all__ = ["TOP_OF_MEMORY", "AddressError", "AddressSpace", "Placement", "Region
 
 #: The end of a 64-bit address space.
 TOP_OF_MEMORY = 2**64
+
+
+#: So many views are remembered before those that nobody has any more are forgotten.
+FEW_VIEWS = 1024
+
+Space = TypeVar("Space", bound="AddressSpace")
 
 
 class Placement(Enum):
@@ -59,6 +66,8 @@ class AddressSpace:
 
     regions   (address of the first byte, buffer) of each, in any order
 
+    A context manager that lets go of the buffers at the end, as `close` does.
+
     Raises CallerError when there is none, when one is empty or reaches past 2**64, and when two
     overlap.
 
@@ -76,6 +85,33 @@ class AddressSpace:
         self._starts = [region.start for region in self.regions]
         # Most accesses go where the last one went: most machines have few regions, and queues one.
         self._recent = self.regions[0]
+        self._lent: list[ref[memoryview]] = []
+        self._tidy_at = FEW_VIEWS
+
+    def close(self) -> None:
+        """Let go of the buffers, so that their owner can close them; again is harmless.
+
+        What was made of this memory (views, queues) must not be used any more: it raises ValueError.
+        """
+        for one in self._lent:
+            if (view := one()) is not None:
+                view.release()
+        for region in self.regions:
+            region.view.release()
+
+    def __enter__(self: Space) -> Space:  # noqa: PYI019 - Self came with Python 3.11
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _lend(self, view: memoryview) -> memoryview:
+        """Remember a view that is given away, for as long as somebody has it."""
+        if len(self._lent) >= self._tidy_at:
+            self._lent = [one for one in self._lent if one() is not None]
+            self._tidy_at = 2 * len(self._lent) + FEW_VIEWS
+        self._lent.append(ref(view))
+        return view
 
     def find_region(self, address: int) -> Region | None:
         """The region that `address` lies in."""
@@ -89,6 +125,7 @@ class AddressSpace:
 
         A range of no bytes is inside wherever it is.
         """
+        check_length(length)
         if not length:
             return Placement.INSIDE
         region = self.find_region(address)
@@ -109,8 +146,9 @@ class AddressSpace:
     def check_range(self, address: int, length: int) -> None:
         """Raise AddressError when some byte of the range is not mapped."""
         start, end, _ = self._recent
-        if start <= address and address + length <= end:
+        if start <= address and address + length <= end and length >= 0:
             return
+        check_length(length)
         hole = self.first_hole(address, length)
         if hole is not None:
             self._refuse(address, length, hole)
@@ -123,10 +161,10 @@ class AddressSpace:
         start, end, view = self._recent
         if address < start or address + length > end or length < 0:
             if not length:
-                return view[:0]  # no bytes are inside wherever they are
+                return self._lend(view[:0])  # no bytes are inside wherever they are
             start, end, view = self._region_around(address, length)
         first = address - start
-        return view[first : first + length]
+        return self._lend(view[first : first + length])
 
     def views(self, address: int, length: int) -> list[memoryview]:
         """The bytes of a range that may cross, a view for each region.
@@ -141,7 +179,7 @@ class AddressSpace:
             region = self.find_region(address)
             assert region is not None, "there was no hole"
             stop = min(end, region.end)
-            views.append(region.view[address - region.start : stop - region.start])
+            views.append(self._lend(region.view[address - region.start : stop - region.start]))
             address = stop
         return views
 
@@ -178,6 +216,14 @@ class AddressSpace:
 
 
 def region_of(start: int, buffer: Buffer) -> Region:
+    if isinstance(buffer, int):
+        raise CallerError(
+            f"a region is (address, buffer), and {buffer} is no buffer: GuestMemory.from_ranges makes them "
+            "of sizes",
+            argument="regions",
+            value=buffer,
+            limit="a buffer",
+        )
     view = view_bytes(buffer, "regions")
     if start < 0 or not len(view) or start + len(view) > TOP_OF_MEMORY:
         raise CallerError(
@@ -196,7 +242,8 @@ def check_regions(regions: Sequence[Region]) -> None:
     for below, above in pairwise(regions):
         if above.start < below.end:
             raise CallerError(
-                f"the region at {above.start:#x} starts inside the one from {below.start:#x} to {below.end - 1:#x}",
+                f"the region at {above.start:#x} starts inside the one from {below.start:#x} to "
+                f"{below.end - 1:#x}",
                 argument="regions",
                 value=above.start,
                 limit=below.end,

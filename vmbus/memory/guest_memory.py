@@ -188,7 +188,7 @@ class GuestMemory(AddressSpace, QueueMemory):
             )
         if not view.readonly:
             check_alignment(view, 2)
-        return view.cast("H")
+        return self._lend(view.cast("H"))
 
     def packer(self, record: Struct, address: int, length: int) -> Callable[..., object]:
         view = self.view(address, length)

@@ -1,4 +1,4 @@
-"""The other ring: virtqueues, both sides, and the packets on them.
+"""The other ring: virtqueues, both sides, and a disk on them.
 
 Virtqueue is the driver's side and DeviceQueue the device's, over any memory that both reach; split
 and packed.  Both say when the other side must be notified, and neither ever waits.
@@ -30,28 +30,22 @@ from .chains import ChainRules, DescriptorChain, Tolerance
 from .cursors import ChainReader, ChainWriter
 from .descriptor import Descriptor
 from .device_queue import DeviceQueue, QueueState
-from .device_ring import Held
+from .device_ring import HeldChain
 from .faults import VirtqueueFault
 from .iova import IovaMapping, IovaSpace
 from .layout import (
-    AVAILABLE,
     DESCRIPTOR_SIZE,
     EVENT_SUPPRESSION,
     EVENT_SUPPRESSION_SCHEMA,
-    INDIRECT,
-    LARGEST_CHAIN,
+    LARGEST_CHAIN_BYTES,
     LARGEST_QUEUE,
     LARGEST_TABLE,
-    NEXT,
     PACKED_DESCRIPTOR,
     PACKED_DESCRIPTOR_SCHEMA,
     SPLIT_DESCRIPTOR,
     SPLIT_DESCRIPTOR_SCHEMA,
-    USED,
     USED_ELEMENT,
     USED_ELEMENT_SCHEMA,
-    WRAP,
-    WRITE,
     AvailableRingFlags,
     DescriptorFlags,
     EventFlags,
@@ -68,12 +62,12 @@ from .layout import (
 )
 from .notification import event_reached, not_suppressed, notify_after_packed
 from .pair import connected_virtqueues
-from .queue import AddDescriptor, Prepare, RequestPlace, Translate, Virtqueue, VirtqueueCompletion
+from .queue import Virtqueue
 from .queue_layout import VirtqueueLayout
+from .requests import AddDescriptor, Prepare, RequestPlace, Translate, VirtqueueCompletion
 from .walking import walk_packed_chain, walk_split_chain
 
 __all__ = [
-    "AVAILABLE",
     "BLOCK_CONFIG",
     "BLOCK_CONFIG_SCHEMA",
     "BLOCK_HEADER",
@@ -85,21 +79,16 @@ __all__ = [
     "DESCRIPTOR_SIZE",
     "EVENT_SUPPRESSION",
     "EVENT_SUPPRESSION_SCHEMA",
-    "INDIRECT",
-    "LARGEST_CHAIN",
+    "LARGEST_CHAIN_BYTES",
     "LARGEST_QUEUE",
     "LARGEST_TABLE",
-    "NEXT",
     "PACKED_DESCRIPTOR",
     "PACKED_DESCRIPTOR_SCHEMA",
     "SECTOR_SIZE",
     "SPLIT_DESCRIPTOR",
     "SPLIT_DESCRIPTOR_SCHEMA",
-    "USED",
     "USED_ELEMENT",
     "USED_ELEMENT_SCHEMA",
-    "WRAP",
-    "WRITE",
     "AddDescriptor",
     "AvailableRingFlags",
     "BlockCompletion",
@@ -121,7 +110,7 @@ __all__ = [
     "DeviceQueue",
     "EventFlags",
     "EventSuppression",
-    "Held",
+    "HeldChain",
     "IovaMapping",
     "IovaSpace",
     "PackedDescriptor",

@@ -21,6 +21,8 @@ from __future__ import annotations
 import errno
 import io
 import os
+from contextlib import suppress
+from itertools import islice
 from typing import BinaryIO, NamedTuple
 
 from vmbus.errors import CallerError, DeviceError, PeerError
@@ -41,14 +43,14 @@ from .block_request import (
 from .chains import DescriptorChain
 from .device_queue import DeviceQueue
 
-__all__ = ["LARGEST_SEGMENT", "MOST_SEGMENTS", "BlockDevice"]
+__all__ = ["LARGEST_SEGMENT_SECTORS", "MOST_SEGMENTS", "BlockDevice"]
 
 #: Bytes that are moved at a time.
 PIECE = 65536
 
 #: Segments of one request, and sectors of one segment.
 MOST_SEGMENTS = 16
-LARGEST_SEGMENT = 65536
+LARGEST_SEGMENT_SECTORS = 65536
 
 ZEROS = bytes(PIECE)
 
@@ -150,22 +152,31 @@ class BlockDevice:
         """The configuration that a transport shows to the driver."""
         return BlockConfig(
             capacity=self._capacity,
-            max_discard_sectors=LARGEST_SEGMENT,
+            max_discard_sectors=LARGEST_SEGMENT_SECTORS,
             max_discard_seg=MOST_SEGMENTS,
             discard_sector_alignment=1,
-            max_write_zeroes_sectors=LARGEST_SEGMENT,
+            max_write_zeroes_sectors=LARGEST_SEGMENT_SECTORS,
             max_write_zeroes_seg=MOST_SEGMENTS,
         )
 
-    def process_all(self) -> int:
+    def process_all(self, most: int | None = None) -> int:
         """Serve what is available, at most as many requests as the queue has descriptors; how many.
 
+        most   serve no more than that: a request of a hostile driver can move 4 GiB
+
         Afterwards `queue.needs_notification` says whether the driver must be notified; so it does
-        when this raises PeerError, for a chain that must not be.
+        when this raises PeerError, for a chain that must not be.  A request in which anything else is
+        raised (by the file, or by a signal handler) stays available, and is served from its start the
+        next time.  Before going to sleep `queue.enable_notification` asks to be told of the next one.
         """
         count = 0
-        for chain in self.queue:
-            self.process(chain)
+        for chain in islice(self.queue, most):
+            try:
+                self.process(chain)
+            except BaseException:
+                with suppress(CallerError):  # it was given back already
+                    self.queue.go_to_previous_position()
+                raise
             count += 1
         return count
 
@@ -269,7 +280,7 @@ class BlockDevice:
 
     def _clear(self, segment: BlockSegment, zeroes: bool) -> bool:
         left = segment.sectors * SECTOR_SIZE
-        if segment.sectors > LARGEST_SEGMENT or not self._seek(segment.sector, left):
+        if segment.sectors > LARGEST_SEGMENT_SECTORS or not self._seek(segment.sector, left):
             return False
         while zeroes and left:
             write_whole(self._file, ZEROS[:left])

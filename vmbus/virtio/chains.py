@@ -4,7 +4,7 @@ The descriptors of a chain are fetched once and judged as they come; what is use
 copy.  The buffers themselves stay the driver's: it may change them at any moment, so copy first,
 then check the copy.
 
-Source: OASIS VIRTIO 1.2, sections 2.7.4 to 2.7.5 and 2.8.5 to 2.8.8.
+Source: OASIS VIRTIO 1.2, sections 2.7.4 to 2.7.5 and 2.8.5 to 2.8.7.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vmbus.memory import AddressError, Buffer, QueueMemory, view_bytes
 from .cursors import ChainReader, ChainWriter, refuse_buffer
 from .descriptor import Descriptor, descriptor_error
 from .faults import VirtqueueFault
-from .layout import LARGEST_CHAIN, WRITE
+from .layout import LARGEST_CHAIN_BYTES, WRITE
 
 __all__ = ["ChainRules", "Descriptor", "DescriptorChain", "Tolerance"]
 
@@ -64,7 +64,7 @@ class DescriptorChain:
         self.rules = rules
         self.descriptors: list[Descriptor] = []
         self.writable_bytes = 0
-        self.bytes_left = LARGEST_CHAIN
+        self.bytes_left = LARGEST_CHAIN_BYTES
 
     def add(self, index: int, address: int, length: int, flags: int, table: int | None = None) -> None:
         """Lengthen the chain by a buffer; PeerError, and it is as before, when it must not be there."""
@@ -82,7 +82,7 @@ class DescriptorChain:
     @property
     def readable_bytes(self) -> int:
         """Bytes that the device reads."""
-        return LARGEST_CHAIN - self.bytes_left - self.writable_bytes
+        return LARGEST_CHAIN_BYTES - self.bytes_left - self.writable_bytes
 
     @property
     def readable(self) -> list[Descriptor]:
@@ -164,8 +164,8 @@ class DescriptorChain:
         else:
             kind, found, allowed = (
                 VirtqueueFault.CHAIN_TOO_LARGE,
-                LARGEST_CHAIN - self.bytes_left + length,
-                LARGEST_CHAIN,
+                LARGEST_CHAIN_BYTES - self.bytes_left + length,
+                LARGEST_CHAIN_BYTES,
             )
             what = f"brings it to {found} bytes: a chain has at most {allowed}"
         raise self.fault(kind, what, index=index, table=table, found=found, allowed=allowed)

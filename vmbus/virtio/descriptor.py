@@ -1,6 +1,6 @@
 """One buffer of a chain, as its driver described it.
 
-Source: OASIS VIRTIO 1.2, sections 2.7.5 and 2.8.6.
+Source: OASIS VIRTIO 1.2, sections 2.7.5 and 2.8.13.
 """
 
 from __future__ import annotations

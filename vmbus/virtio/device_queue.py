@@ -17,25 +17,32 @@ from vmbus.errors import CallerError, PeerError
 from vmbus.memory import AddressError, QueueMemory
 
 from .chains import ChainRules, DescriptorChain, Tolerance
-from .device_ring import DeviceRing, Held
+from .device_ring import DeviceRing, HeldChain
 from .faults import VirtqueueFault
-from .features import check_features, check_start, first_position, has_event_idx, has_indirect, is_packed
-from .layout import LARGEST_CHAIN, QueueAreas, VirtioFeatures, check_queue_size
+from .features import (
+    check_features,
+    check_memory,
+    check_start,
+    first_position,
+    has_event_idx,
+    has_indirect,
+    is_packed,
+)
+from .layout import LARGEST_CHAIN_BYTES, QueueAreas, VirtioFeatures, check_queue_size
 from .packed_device import PackedDeviceRing
-from .packed_ring import parted
 from .split_device import SplitDeviceRing
 
 __all__ = ["DeviceQueue", "QueueState"]
 
 
 class QueueState(NamedTuple):
-    """All there is to a device's queue beside the memory: what a migration must carry over.
+    """What a migration must carry over of a device's queue, beside the memory: numbers alone.
 
     max_size, size, ready, features          as of the DeviceQueue
     desc_table, avail_ring, used_ring        addresses, as the device sees them
     next_avail, next_used                    where it goes on: indices, or slots with the wrap
                                              counter in bit 15
-    held                                     (head, Held) of the chains that the device has
+    held                                     (head, HeldChain) of the chains that the device has
     """
 
     max_size: int
@@ -47,7 +54,7 @@ class QueueState(NamedTuple):
     used_ring: int
     next_avail: int
     next_used: int
-    held: tuple[tuple[int, Held], ...] = ()
+    held: tuple[tuple[int, HeldChain], ...] = ()
 
 
 class DeviceQueue:
@@ -56,7 +63,7 @@ class DeviceQueue:
     memory          what driver and device share, by the device's addresses
     max_size        the most descriptors that the device allows; the size until the driver sets one
     features        those that were negotiated; may be set until the queue is ready
-    largest_chain   the most descriptors of one chain; None: as many as the queue has
+    longest_chain   the most descriptors of one chain; None: as many as the queue has
     tolerated       what drivers of the field do against the standard, and this device lets pass
 
     For one thread at a time.
@@ -82,13 +89,14 @@ class DeviceQueue:
         max_size: int = 256,
         features: int = VirtioFeatures.VERSION_1,
         *,
-        largest_chain: int | None = None,
+        longest_chain: int | None = None,
         tolerated: int = Tolerance(0),
     ) -> None:
+        check_memory(memory)
         check_queue_size(max_size, packed=is_packed(features))
         self.memory = memory
         self._max_size = max_size
-        self._largest_chain = largest_chain
+        self._longest_chain = max_size if longest_chain is None else check_longest(longest_chain)
         self._tolerated = tolerated
         self._start_over(features)
 
@@ -116,7 +124,7 @@ class DeviceQueue:
         check_features(features)
         self._features = VirtioFeatures(features)
         self._next_avail = self._next_used = first_position(features)
-        self._held: tuple[tuple[int, Held], ...] = ()
+        self._held: tuple[tuple[int, HeldChain], ...] = ()
         self._going_on = False  # whether chains may have been used that the driver was not told of
 
     @property
@@ -206,6 +214,8 @@ class DeviceQueue:
             if self._ring is not None and self._going_on:
                 self._ring.go_on()
         else:
+            if self._ring is not None:
+                self._ring.settle()
             self._going_on = True
             self._next_avail, self._next_used, self._held = (
                 self.next_avail,
@@ -217,7 +227,7 @@ class DeviceQueue:
 
     def _make_ring(self) -> DeviceRing | None:
         """The ring that the settings describe; None when it is not in memory."""
-        longest = min(self._size, self._largest_chain or self._size)
+        longest = min(self._size, self._longest_chain)
         rules = ChainRules(self._size, longest, has_indirect(self._features), int(self._tolerated))
         kind = PackedDeviceRing if is_packed(self._features) else SplitDeviceRing
         try:
@@ -240,9 +250,12 @@ class DeviceQueue:
     def state(self) -> QueueState:
         """All that `from_state` needs, with the same memory, to go on from here.
 
-        Whether the driver was told of what was used is not in it: the queue that goes on says once
-        that a notification is needed.
+        What this device lets pass (`longest_chain`, `tolerated`) is not in it, nor are the buffers of
+        chains that were popped and not yet used: use them or go back first.  Nor whether the driver was
+        told of what was used: the queue that goes on takes it for not told.
         """
+        if self._ring is not None:
+            self._ring.settle()
         return QueueState(
             self._max_size,
             self._size,
@@ -260,7 +273,7 @@ class DeviceQueue:
         memory: QueueMemory,
         state: QueueState,
         *,
-        largest_chain: int | None = None,
+        longest_chain: int | None = None,
         tolerated: int = Tolerance(0),
     ) -> DeviceQueue:
         """A queue that goes on where another has stopped.
@@ -270,7 +283,7 @@ class DeviceQueue:
 
         Raises CallerError for a state that no queue can have: it is checked like a driver's word.
         """
-        queue = cls(memory, state.max_size, state.features, largest_chain=largest_chain, tolerated=tolerated)
+        queue = cls(memory, state.max_size, state.features, longest_chain=longest_chain, tolerated=tolerated)
         queue.set_size(state.size)
         queue._areas = check_areas(
             QueueAreas(state.desc_table, state.avail_ring, state.used_ring), is_packed(state.features)
@@ -282,7 +295,7 @@ class DeviceQueue:
         queue.set_ready(state.ready)
         return queue
 
-    def _held_chains(self) -> tuple[tuple[int, Held], ...]:
+    def _held_chains(self) -> tuple[tuple[int, HeldChain], ...]:
         return self._held if self._ring is None else self._ring.held_now()
 
     def _check_stopped(self, name: str) -> None:
@@ -300,7 +313,7 @@ class DeviceQueue:
         """The next chain that the driver has made available; None when there is none.
 
         Raises PeerError for one that must not be, naming the rule and the descriptor.  It is not
-        taken, and every later call raises the error again until the queue is reset or restored;
+        taken, and every later call raises the error again until the queue is stopped, reset or restored;
         chains that were popped before can still be given to add_used.  CallerError when the queue
         is not ready.
         """
@@ -310,7 +323,10 @@ class DeviceQueue:
         return ring.take()
 
     def __iter__(self) -> Iterator[DescriptorChain]:
-        """The chains that are available, at most as many as the queue has descriptors."""
+        """The chains that are available, at most as many as the queue has descriptors.
+
+        Before going to sleep afterwards, `enable_notification` asks to be told of the next one.
+        """
         for _ in range(self._size):
             chain = self.pop_descriptor_chain()
             if chain is None:
@@ -318,7 +334,7 @@ class DeviceQueue:
             yield chain
 
     def go_to_previous_position(self) -> None:
-        """Undo the last pop: the same chain comes again.
+        """Undo the last pop, of a chain that has not been used: it comes again.  Several in a row will do.
 
         Raises CallerError when that chain has been used, or there was none.
         """
@@ -348,12 +364,17 @@ class DeviceQueue:
     def enable_notification(self) -> bool:
         """Ask the driver for notifications; true when chains are available already.
 
-        Pop those before going to sleep: no notification may come for them.
+        Pop those before going to sleep: no notification may come for them.  This is due before every
+        sleep: with RING_EVENT_IDX it asks for one notification, of the next chain.
         """
         return self._working_ring().enable_notification()
 
     def disable_notification(self) -> None:
-        """Ask the driver to be silent; with RING_EVENT_IDX it is, once told of one event."""
+        """Ask the driver to be silent.
+
+        In a split queue with RING_EVENT_IDX there is no such wish: the driver goes silent by itself,
+        once it has notified of what it was last asked for.
+        """
         self._working_ring().disable_notification()
 
     def _working_ring(self) -> DeviceRing:
@@ -372,7 +393,8 @@ class DeviceQueue:
             f"{length} bytes at {address:#x}" for address, length in zip(self._areas, sizes, strict=True)
         )
         raise PeerError(
-            f"the driver has put the queue where there is no memory: each of {places} must be inside one region",
+            f"the driver has put the queue where there is no memory: each of {places} must be inside one "
+            "region",
             kind=VirtqueueFault.AREA_OUTSIDE_MEMORY,
             found=tuple(self._areas),
             allowed="mapped",
@@ -407,7 +429,8 @@ def check_areas(areas: QueueAreas, packed: bool) -> QueueAreas:
     ):
         if address % alignment or not 0 <= address < 1 << 64:
             raise CallerError(
-                f"the {name.replace('_', ' ')} starts at a multiple of {alignment} below 2**64, not at {address:#x}",
+                f"the {name.replace('_', ' ')} starts at a multiple of {alignment} below 2**64, not at "
+                f"{address:#x}",
                 argument=name,
                 value=address,
                 limit=alignment,
@@ -419,34 +442,49 @@ def check_addresses_set(areas: QueueAreas) -> None:
     """Raise CallerError while the driver's or the device's area is at address 0, as after a reset."""
     if not (areas.driver_area and areas.device_area):
         raise CallerError(
-            f"the addresses of this queue have not been set: they are {', '.join(map(hex, areas))}",
+            f"the addresses of this queue are {', '.join(map(hex, areas))}: the driver's and the device's "
+            "area are never at 0, where they are until they have been set",
             argument="ready",
             value=True,
             limit="addresses set",
         )
 
 
-def check_held(state: QueueState) -> tuple[tuple[int, Held], ...]:
+def check_held(state: QueueState) -> tuple[tuple[int, HeldChain], ...]:
     """Return the chains that a saved state names if a queue can hold them, else raise CallerError."""
     packed = is_packed(state.features)
-    held = {}
-    for head, fields in state.held:
-        known = Held(*fields)
-        slot = parted(known.place)[0] if packed else 0
-        heads = 0x10000 if packed else state.size
-        slots = range(1, state.size + 1) if packed else range(1, 2)
-        possible = 0 <= head < heads and 0 <= known.place <= 0xFFFF and slot < state.size
-        possible = possible and (known.turn is None or known.turn + known.slots <= 0)
-        if not (possible and known.slots in slots and 0 <= known.writable <= LARGEST_CHAIN) or head in held:
+    heads = 0x10000 if packed else state.size  # buffer ids are the driver's to choose
+    most_slots = state.size if packed else 1
+    held: dict[int, HeldChain] = {}
+    for one in state.held:
+        try:
+            head, known = one[0], HeldChain(*one[1])
+            possible = 0 <= head < heads and 0 < known.slots <= most_slots
+            possible = possible and 0 <= known.writable <= LARGEST_CHAIN_BYTES
+            possible = possible and (known.taken_before is None or known.taken_before + known.slots <= 0)
+        except (TypeError, IndexError):
+            possible = False
+        if not possible or head in held:
             raise CallerError(
-                f"a chain from {head} that takes {known.slots} entries from {known.place:#x} on, with "
-                f"{known.writable} writable bytes: a queue of {state.size} does not hold such a one, or not twice",
+                f"a saved state holds {one!r}: chains are (head below {heads}, (1 to {most_slots} slots, up "
+                f"to {LARGEST_CHAIN_BYTES} writable bytes, -slots or less, or None)), each head once",
                 argument="held",
-                value=(head, *known),
+                value=one,
                 limit="a chain",
             )
         held[head] = known
     return tuple(held.items())
+
+
+def check_longest(longest_chain: int) -> int:
+    if longest_chain < 1:
+        raise CallerError(
+            f"a chain has at least 1 descriptor, so the longest has not {longest_chain}",
+            argument="longest_chain",
+            value=longest_chain,
+            limit=1,
+        )
+    return longest_chain
 
 
 def check_position(name: str, value: int) -> int:

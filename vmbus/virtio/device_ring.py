@@ -6,12 +6,11 @@ in any.  It remembers which chains it holds: what it gives back must be one of t
 After a PeerError no further chain is taken: a driver that broke one rule may break any.  Chains
 that were taken before can still be given back.
 
-Source: OASIS VIRTIO 1.2, sections 2.7.6 to 2.7.8 and 2.8.9 to 2.8.10.
+Source: OASIS VIRTIO 1.2, sections 2.7.6 to 2.7.8 and 2.8.2 and 2.8.22.
 """
 
 from __future__ import annotations
 
-from copy import copy
 from typing import NamedTuple, NoReturn
 
 from vmbus.errors import CallerError, PeerError
@@ -19,32 +18,31 @@ from vmbus.memory import QueueMemory
 
 from .chains import ChainRules, DescriptorChain
 from .faults import VirtqueueFault
+from .queue_end import QueueEnd
 
-__all__ = ["DeviceRing", "Held"]
+__all__ = ["DeviceRing", "HeldChain"]
 
 
 #: So many entries that any event is among them.
 WHOLE_ROUND = 0x10000
 
 
-class Held(NamedTuple):
+class HeldChain(NamedTuple):
     """What is remembered of a chain that the device has.
 
-    place      the position before it, to go back to
-    slots      entries of the ring that it takes
-    writable   bytes that the device may write
-    turn       entries taken before it, by the count of its ring; in a saved state less the entries
-               taken by then, so that the last chain's is -slots.  None: nobody knows, and there is no
-               way back to it
+    slots          entries of the ring that it takes
+    writable       bytes that the device may write
+    taken_before   entries taken before it, by the count of its ring; in a saved state less all that
+                   were taken by then, so that the last chain's is -slots.  None: nobody knows, and
+                   there is no way back to it
     """
 
-    place: int
     slots: int
     writable: int
-    turn: int | None = None
+    taken_before: int | None = None
 
 
-class DeviceRing:
+class DeviceRing(QueueEnd):
     """One ring from the device's side: SplitDeviceRing or PackedDeviceRing.
 
     memory      what driver and device share, by the device's addresses
@@ -56,20 +54,14 @@ class DeviceRing:
     """
 
     def __init__(
-        self, memory: QueueMemory, rules: ChainRules, event_idx: bool, held: dict[int, Held]
+        self, memory: QueueMemory, rules: ChainRules, event_idx: bool, held: dict[int, HeldChain]
     ) -> None:
+        super().__init__(memory, rules.queue_size, event_idx)
         self._memory = memory
         self._rules = rules
-        self._size = rules.queue_size
-        self._event_idx = event_idx
-        self._acquire = memory.acquire
-        self._release = memory.release
-        self._fence = memory.fence
         self.held = held
-        self._turn = 0  # entries taken
         self.unknown = 0
-        self._uncounted = 0  # entries given back since a notification was last decided on
-        self._fault: PeerError | None = None
+        self._taken_before = 0  # entries taken by this ring
 
     def take(self) -> DescriptorChain | None:
         """The next chain; None when the driver has made no more available.
@@ -87,7 +79,12 @@ class DeviceRing:
         """Undo the last take; CallerError when its chain was given back, or there was none."""
         head = next(reversed(self.held), None)
         held = None if head is None else self.held[head]
-        if head is None or held is None or held.turn is None or held.turn + held.slots != self._turn:
+        if (
+            head is None
+            or held is None
+            or held.taken_before is None
+            or held.taken_before + held.slots != self._taken_before
+        ):
             raise CallerError(
                 "the chain before this position has been used already, or was never popped here: there is "
                 "no way back",
@@ -95,18 +92,27 @@ class DeviceRing:
                 value=self.next_avail,
                 limit="a chain that the device has",
             )
-        self._stand_at(held.place, held.slots)
-        self._turn -= held.slots
+        self._stand_back(held.slots)
+        self._taken_before -= held.slots
         del self.held[head]
 
-    def _stand_at(self, place: int, slots: int) -> None:
-        """Be at an earlier place, so many entries back."""
+    def _stand_back(self, slots: int) -> None:
+        """Be so many entries back."""
         raise NotImplementedError
 
-    def held_now(self) -> tuple[tuple[int, Held], ...]:
+    def settle(self) -> None:
+        """Store what an interrupt kept from being stored, so that the driver sees what was given back."""
+        raise NotImplementedError
+
+    def held_now(self) -> tuple[tuple[int, HeldChain], ...]:
         """The chains that the device has, for a saved state."""
         return tuple(
-            (head, one if one.turn is None else one._replace(turn=one.turn - self._turn))
+            (
+                head,
+                one
+                if one.taken_before is None
+                else one._replace(taken_before=one.taken_before - self._taken_before),
+            )
             for head, one in self.held.items()
         )
 
@@ -136,16 +142,6 @@ class DeviceRing:
         """Take over from an earlier owner, who may not have told the driver of all that was used."""
         self._uncounted = WHOLE_ROUND
 
-    def check_fault(self) -> None:
-        """Raise again what the driver did wrong."""
-        if self._fault is not None:
-            raise copy(self._fault) from None
-
-    def _fail(self, error: PeerError) -> NoReturn:
-        # A copy is kept: the error itself holds on to the frames that it went through.
-        self._fault = copy(error)
-        raise error
-
     def _refuse_take(self, head: int, slots: int, descriptor: int) -> NoReturn:
         """Say why a chain cannot be one that the device does not have yet.
 
@@ -162,7 +158,7 @@ class DeviceRing:
                 kind=kind,
                 descriptor=descriptor,
                 found=head if head in self.held else self._entries_held() + slots,
-                allowed=self._size,
+                allowed="a head that the device does not have" if head in self.held else self._size,
             )
         )
 

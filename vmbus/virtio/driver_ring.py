@@ -9,13 +9,15 @@ Source: OASIS VIRTIO 1.2, sections 2.7.13, 2.7.14, 2.8.21 and 2.8.22.
 
 from __future__ import annotations
 
-from copy import copy
+from collections.abc import Sequence
 from typing import Generic, NoReturn, TypeAlias, TypeVar
 
 from vmbus.errors import PeerError
 from vmbus.memory import QueueMemory
 
 from .faults import VirtqueueFault
+from .queue_end import QueueEnd
+from .requests import RequestPlace, VirtqueueCompletion
 
 __all__ = ["BufferList", "DriverRing"]
 
@@ -26,29 +28,24 @@ BufferList: TypeAlias = "list[tuple[int, int, int]]"
 Taken = TypeVar("Taken")
 
 
-class DriverRing(Generic[Taken]):
+class DriverRing(QueueEnd, Generic[Taken]):
     """One ring from the driver's side: SplitDriverRing or PackedDriverRing.
 
-    memory      what driver and device share, by the driver's own addresses
-    size        descriptors
-    event_idx   whether RING_EVENT_IDX was negotiated
+    places   of the requests, one for each descriptor
 
     `outstanding` holds the chains that the device has: id -> (what they take, bytes that the device
-    may write).  `ids` are those that no chain has; the last is the next chain's.  `fault` is what the device did wrong: every call raises it again.
+    may write).  `ids` are those that no chain has; the last is the next chain's.  After a fault
+    take_used raises it every time.
     """
 
-    def __init__(self, memory: QueueMemory, size: int, event_idx: bool) -> None:
+    def __init__(self, memory: QueueMemory, places: Sequence[RequestPlace], event_idx: bool) -> None:
+        size = len(places)
+        super().__init__(memory, size, event_idx)
+        self._places = places
         # Those freed last are used first: their descriptors are still warm in the caches.
         self.ids = list(range(size - 1, -1, -1))
-        self._size = size
-        self._event_idx = event_idx
-        self._acquire = memory.acquire
-        self._release = memory.release
-        self._fence = memory.fence
         self.outstanding: dict[int, tuple[Taken, int]] = {}
         self._wants_event = event_idx  # notifications are on at first
-        self._uncounted = 0  # entries published since a notification was last decided on
-        self.fault: PeerError | None = None
 
     @property
     def free(self) -> int:
@@ -67,8 +64,8 @@ class DriverRing(Generic[Taken]):
         """The indirect table that holds these buffers."""
         raise NotImplementedError
 
-    def take_used(self) -> tuple[int, int] | None:
-        """The id of a chain that the device is done with, and the bytes that it wrote; or None.
+    def take_used(self) -> VirtqueueCompletion | None:
+        """A request that the device is done with; None when there is none.
 
         Raises PeerError when the device says what cannot be, and from then on every time.
         """
@@ -85,16 +82,6 @@ class DriverRing(Generic[Taken]):
     def set_used_notifications(self, enabled: bool) -> bool:
         """Ask the device for notifications, or for silence; whether something is used already."""
         raise NotImplementedError
-
-    def check_fault(self) -> None:
-        """Raise again what the device did wrong."""
-        if self.fault is not None:
-            raise copy(self.fault) from None
-
-    def _fail(self, error: PeerError) -> NoReturn:
-        # A copy is kept: the error itself holds on to the frames that it went through.
-        self.fault = copy(error)
-        raise error
 
     def _refuse_used(self, used_id: int, length: int) -> NoReturn:
         """Say what is wrong with what the device calls used."""

@@ -1,6 +1,6 @@
-"""What the other side of a virtqueue can do wrong, and the error that says so.
+"""What the other side of a virtqueue can do wrong.
 
-Source: OASIS VIRTIO 1.2, sections 2.7 and 2.8, each rule that a driver or a device MUST keep.
+Source: OASIS VIRTIO 1.2, sections 2.7 and 2.8.
 """
 
 from __future__ import annotations

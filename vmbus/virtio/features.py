@@ -1,4 +1,4 @@
-"""Which features a queue is built for.
+"""Which features, and what memory, a queue is built for.
 
 Source: OASIS VIRTIO 1.2, section 6.
 """
@@ -9,14 +9,35 @@ from vmbus.errors import CallerError
 
 from .layout import WRAP, VirtioFeatures
 
-__all__ = ["check_features", "check_start", "first_position", "has_event_idx", "has_indirect", "is_packed"]
+__all__ = [
+    "check_features",
+    "check_memory",
+    "check_start",
+    "first_position",
+    "has_event_idx",
+    "has_indirect",
+    "is_packed",
+]
+
+
+def check_memory(memory: object) -> None:
+    """Raise CallerError for what has no addresses: a bare buffer, most likely."""
+    if not hasattr(memory, "halfwords"):
+        raise CallerError(
+            f"a queue needs memory with addresses, not {type(memory).__name__}: "
+            "GuestMemory([(0, buffer)]) puts a buffer at address 0",
+            argument="memory",
+            value=type(memory).__name__,
+            limit="QueueMemory",
+        )
 
 
 def check_features(features: int) -> None:
     """Raise CallerError for features under which a queue would have to work another way."""
     if features & VirtioFeatures.IN_ORDER:
         raise CallerError(
-            "queues are not built for IN_ORDER, under which one used element stands for many chains: do not negotiate it",
+            "queues are not built for IN_ORDER, under which one used element stands for many chains: do not "
+            "negotiate it",
             argument="features",
             value=features,
             limit="without IN_ORDER",

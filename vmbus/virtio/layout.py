@@ -29,14 +29,15 @@ __all__ = [
     "AVAILABLE",
     "DESCRIPTOR_SIZE",
     "EVENT_FLAGS_WORD",
-    "EVENT_PLACE_WORD",
+    "EVENT_POSITION_WORD",
     "EVENT_SUPPRESSION",
     "EVENT_SUPPRESSION_SCHEMA",
     "FIRST_SLOT_WORD",
     "FLAGS_WORD",
+    "HEAD_SIZE",
     "INDEX_WORD",
     "INDIRECT",
-    "LARGEST_CHAIN",
+    "LARGEST_CHAIN_BYTES",
     "LARGEST_QUEUE",
     "LARGEST_TABLE",
     "NEXT",
@@ -78,11 +79,11 @@ LARGEST_QUEUE = 32768
 LARGEST_TABLE = 65535
 
 #: The bytes of one chain, as many as a used length can count.  (The standard would allow one more.)
-LARGEST_CHAIN = 2**32 - 1
+LARGEST_CHAIN_BYTES = 2**32 - 1
 
 
 class VirtioFeatures(IntFlag):
-    """The feature bits that queues are concerned with."""
+    """The feature bits that belong to no kind of device."""
 
     NOTIFY_ON_EMPTY = 1 << 24
     ANY_LAYOUT = 1 << 27
@@ -229,7 +230,7 @@ USED_ELEMENT_SIZE = USED_ELEMENT.size
 FLAGS_WORD = 0
 INDEX_WORD = 1
 FIRST_SLOT_WORD = 2
-EVENT_PLACE_WORD = EVENT_SUPPRESSION.offsets["offset_and_wrap"] // 2
+EVENT_POSITION_WORD = EVENT_SUPPRESSION.offsets["offset_and_wrap"] // 2
 EVENT_FLAGS_WORD = EVENT_SUPPRESSION.offsets["flags"] // 2
 
 # Those of a slot of a packed ring, and which of them are its flags.
@@ -243,14 +244,17 @@ PACKED_BODY = struct.Struct(PACKED_DESCRIPTOR.struct.format[:-1])
 PACKED_LENGTH_OFFSET = PACKED_DESCRIPTOR.offsets["length"]
 PACKED_LENGTH_AND_ID = struct.Struct("<" + PACKED_BODY.format[2:])
 
-#: The flags and the index before the slots of an available or a used ring.
+# An available and a used ring: flags and index, a head or an element in each slot, an event.
 RING_HEADER_SIZE = 4
+HEAD_SIZE = 2
+EVENT_SIZE = 2
 
 
 class QueueAreas(NamedTuple):
     """Where the three areas of a queue start: addresses as the device sees them.
 
-    In a packed queue `driver_area` and `device_area` are the event suppression structures.
+    What is said of each area (its bytes, its alignment) has the same three fields.  In a packed queue
+    `driver_area` and `device_area` are the event suppression structures.
     """
 
     descriptor_table: int
@@ -267,7 +271,9 @@ class QueueAreas(NamedTuple):
         table = DESCRIPTOR_SIZE * queue_size
         if packed:
             return QueueAreas(table, EVENT_SUPPRESSION.size, EVENT_SUPPRESSION.size)
-        return QueueAreas(table, RING_HEADER_SIZE + 2 * queue_size + 2, RING_HEADER_SIZE + 8 * queue_size + 2)
+        available = RING_HEADER_SIZE + HEAD_SIZE * queue_size + EVENT_SIZE
+        used = RING_HEADER_SIZE + USED_ELEMENT_SIZE * queue_size + EVENT_SIZE
+        return QueueAreas(table, available, used)
 
     @staticmethod
     def alignments(*, packed: bool) -> QueueAreas:

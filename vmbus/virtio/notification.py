@@ -1,7 +1,7 @@
 """When one side of a virtqueue must notify the other.
 
-Each rule is a function of numbers that were already read: the queues, the tests and whoever looks
-at a queue in a dump share them.  Nothing here reads memory or waits; the order of the accesses
+Each rule is a function of numbers that were already read, so that whoever looks at a queue can ask it
+as well.  Nothing here reads memory or waits; the order of the accesses
 around these calls belongs to the queues.
 
 An entry is one head put into a ring of a split queue, one descriptor made available or used in a

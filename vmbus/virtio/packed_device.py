@@ -1,13 +1,13 @@
 """The device's side of a packed queue.
 
 Taking: flags of the next slot, acquire, descriptors.  Giving back: id and length, release, flags.
-Deciding on a notification: full fence, the driver's flags, acquire, its event.  Before a sleep: own
-event, release, flags, full fence, the slot once more.
+Before a sleep: own event (packed_events.py), full fence, the slot once more.
 
 The flags of a slot are only ever stored by themselves, in one access: the driver reads them at any
-moment.  A used slot keeps the address that the driver put there, and says nothing by its WRITE flag.
+moment.  A used slot keeps the address that the driver put there; its WRITE flag says that bytes were
+written, and that the length is one.
 
-Source: OASIS VIRTIO 1.2, sections 2.8.1, 2.8.6 to 2.8.10 and 2.8.22.
+Source: OASIS VIRTIO 1.2, sections 2.8.1 to 2.8.7, 2.8.13 and 2.8.22.
 """
 
 from __future__ import annotations
@@ -18,28 +18,22 @@ from vmbus.errors import CallerError, PeerError
 from vmbus.memory import QueueMemory
 
 from .chains import ChainRules, DescriptorChain
-from .device_ring import DeviceRing, Held
+from .device_ring import DeviceRing, HeldChain
 from .layout import (
     DESCRIPTOR_SIZE,
-    EVENT_FLAGS_WORD,
-    EVENT_PLACE_WORD,
     PACKED_DESCRIPTOR,
     PACKED_LENGTH_AND_ID,
     PACKED_LENGTH_OFFSET,
     SLOT_FLAGS_WORD,
     SLOT_WORDS,
-    EventFlags,
+    WRITE,
     QueueAreas,
 )
-from .notification import notify_after_packed
-from .packed_ring import advance, distance, is_available, joined, parted, used_flags
+from .packed_events import PackedEvents
+from .packed_ring import advance, distance, is_available, joined, parted, retreat, used_flags
 from .walking import walk_packed_chain
 
 __all__ = ["PackedDeviceRing"]
-
-ENABLE = int(EventFlags.ENABLE)
-DISABLE = int(EventFlags.DISABLE)
-AT_DESCRIPTOR = int(EventFlags.DESCRIPTOR)
 
 new_tuple: Any = tuple.__new__
 
@@ -62,7 +56,7 @@ class PackedDeviceRing(DeviceRing):
         event_idx: bool,
         next_avail: int,
         next_used: int,
-        held: dict[int, Held],
+        held: dict[int, HeldChain],
     ) -> None:
         super().__init__(memory, rules, event_idx, held)
         table, length = areas.descriptor_table, QueueAreas.sizes(self._size, packed=True).descriptor_table
@@ -70,12 +64,11 @@ class PackedDeviceRing(DeviceRing):
         self._pack_used = memory.packer(PACKED_LENGTH_AND_ID, table, length)
         self._words = memory.halfwords(table, length // 2)
         self._driver_event = memory.halfwords(areas.driver_area, 2)
-        memory.check_range(
-            areas.device_area, QueueAreas.sizes(self._size, packed=True).device_area, writable=True
-        )
-        self._own_event = memory.halfwords(areas.device_area, 2)
+        self._events = PackedEvents(memory, areas.device_area, areas.driver_area, self._size, event_idx)
         self._next_slot, self._next_wrap = parted(next_avail)
         self._used_slot, self._used_wrap = parted(next_used)
+        #: The flags of the slot given back last, until they are stored: (word, flags, wrap counter).
+        self._owed: tuple[int, int, int] | None = None
         self._entries = distance(next_used, next_avail, self._size)  # that the device has
         if self._count_unknown(self._entries):
             raise CallerError(
@@ -95,7 +88,7 @@ class PackedDeviceRing(DeviceRing):
         return joined(self._used_slot, self._used_wrap)
 
     def take(self) -> DescriptorChain | None:
-        if self._fault is not None:
+        if self.fault is not None:
             self.check_fault()
         slot = self._next_slot
         if not self._has_available():
@@ -109,12 +102,14 @@ class PackedDeviceRing(DeviceRing):
         if buffer_id in self.held or self._entries + slots > self._size:
             self._refuse_take(buffer_id, slots, slot)
         chain.head_index = buffer_id
-        self.held[buffer_id] = new_tuple(
-            Held, (joined(slot, self._next_wrap), slots, chain.writable_bytes, self._turn)
-        )
-        self._turn += slots
+        known = new_tuple(HeldChain, (slots, chain.writable_bytes, self._taken_before))
+        next_slot, next_wrap = advance(slot, self._next_wrap, slots, self._size)
+        # No interrupt comes between these lines, which call nothing.
+        self.held[buffer_id] = known
+        self._taken_before += slots
         self._entries += slots
-        self._next_slot, self._next_wrap = advance(slot, self._next_wrap, slots, self._size)
+        self._next_slot = next_slot
+        self._next_wrap = next_wrap
         return chain
 
     def _has_available(self) -> bool:
@@ -127,45 +122,46 @@ class PackedDeviceRing(DeviceRing):
         held = self.held.get(head)
         if held is None or not 0 <= length <= held.writable:
             self._refuse_give_back(head, length)
-        slot = self._used_slot
-        flags = used_flags(self._used_wrap)
+        self.settle()
+        slot, wrap = self._used_slot, self._used_wrap
+        owed = (slot * SLOT_WORDS + SLOT_FLAGS_WORD, used_flags(wrap) | (WRITE if length else 0), wrap)
         self._pack_used(slot * DESCRIPTOR_SIZE + PACKED_LENGTH_OFFSET, length, head)
-        # Private first, shared last: an interrupt in between must not give a chain back twice.
+        next_slot, next_wrap = advance(slot, wrap, held.slots, self._size)
+        # Private first, shared last.  No interrupt comes between these lines, which call nothing; after
+        # one that comes later `settle` stores the flags.
         del self.held[head]
         self._entries -= held.slots
         self._uncounted += held.slots
-        self._used_slot, self._used_wrap = advance(slot, self._used_wrap, held.slots, self._size)
+        self._used_slot = next_slot
+        self._used_wrap = next_wrap
+        self._owed = owed
         self._release()
-        self._words[slot * SLOT_WORDS + SLOT_FLAGS_WORD] = flags
+        self._words[owed[0]] = owed[1]
+        self._owed = None
 
-    def _stand_at(self, place: int, slots: int) -> None:
-        self._next_slot, self._next_wrap = parted(place)
+    def settle(self) -> None:
+        if self._owed is None:
+            return
+        word, flags, wrap = self._owed
+        # A slot that does not look available any more has its flags already, or the driver's next ones.
+        if is_available(self._words[word], wrap):
+            self._release()
+            self._words[word] = flags
+        self._owed = None
+
+    def _stand_back(self, slots: int) -> None:
+        self._next_slot, self._next_wrap = retreat(self._next_slot, self._next_wrap, slots, self._size)
         self._entries -= slots
 
     def enable_notification(self) -> bool:
-        if self._event_idx:
-            self._own_event[EVENT_PLACE_WORD] = self.next_avail
-            self._release()
-            self._own_event[EVENT_FLAGS_WORD] = AT_DESCRIPTOR
-        else:
-            self._own_event[EVENT_FLAGS_WORD] = ENABLE
-        self._fence()
+        self._events.ask(self.next_avail)
         return self._has_available()
 
     def disable_notification(self) -> None:
-        self._own_event[EVENT_FLAGS_WORD] = DISABLE
+        self._events.silence()
 
     def notification_needed(self) -> bool:
-        self._fence()
-        count, self._uncounted = self._uncounted, 0
-        flags = self._driver_event[EVENT_FLAGS_WORD]
-        self._acquire()
-        return notify_after_packed(
-            flags=flags,
-            offset_and_wrap=self._driver_event[EVENT_PLACE_WORD],
-            event_idx=self._event_idx,
-            next_index=self._used_slot,
-            wrap=self._used_wrap,
-            size=self._size,
-            count=count,
-        )
+        self.settle()
+        needed = self._events.wanted(self._used_slot, self._used_wrap, self._uncounted)
+        self._uncounted = 0  # last: whoever is interrupted asks again
+        return needed

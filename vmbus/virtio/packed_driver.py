@@ -3,17 +3,25 @@
 One ring carries what is available and what is used; a slot's two flags, compared with a wrap
 counter that turns over with every round, tell which it is.
 
-Publishing: all slots of the list but the flags of the first, release, those flags.  Deciding on a
-notification: full fence, the device's flags, acquire, its event.  Taking: flags of the next slot,
-acquire, id and length.  Before a sleep: own event, release, flags, full fence, the slot once more.
+Publishing: all slots of the list but the flags of the first, release, those flags.  Taking: flags of
+the next slot, acquire, id and length.  Before a sleep: own event (packed_events.py), full fence, the
+slot once more.
 
 The flags of a slot are only ever stored by themselves, in one access: the device reads them at any
 moment.
 
-Source: OASIS VIRTIO 1.2, sections 2.8.1, 2.8.6, 2.8.10, 2.8.21 and 2.8.22.
+Devices of the field give lengths and never set the WRITE flag that makes them lengths (QEMU, OpenVMM).
+So one that can be is taken as it is; one that cannot be is an error with the flag and nothing without
+it, where the standard calls it reserved.
+
+Sources: OASIS VIRTIO 1.2, sections 2.8.1 to 2.8.4, 2.8.21 and 2.8.22; QEMU hw/virtio/virtio.c,
+virtqueue_packed_fill_desc().
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from vmbus.memory import QueueMemory
 
@@ -21,24 +29,22 @@ from .driver_ring import BufferList, DriverRing
 from .layout import (
     AVAILABLE,
     DESCRIPTOR_SIZE,
-    EVENT_FLAGS_WORD,
-    EVENT_PLACE_WORD,
     NEXT,
     PACKED_BODY,
     PACKED_DESCRIPTOR,
     SLOT_FLAGS_WORD,
     SLOT_WORDS,
-    EventFlags,
+    WRITE,
     QueueAreas,
 )
-from .notification import notify_after_packed
+from .packed_events import PackedEvents
 from .packed_ring import advance, available_flags, is_available, is_used, joined, parted
+from .requests import RequestPlace, VirtqueueCompletion
 
 __all__ = ["PackedDriverRing"]
 
-ENABLE = int(EventFlags.ENABLE)
-DISABLE = int(EventFlags.DISABLE)
-AT_DESCRIPTOR = int(EventFlags.DESCRIPTOR)
+
+new_tuple: Any = tuple.__new__
 
 
 class PackedDriverRing(DriverRing[int]):
@@ -49,21 +55,26 @@ class PackedDriverRing(DriverRing[int]):
     """
 
     def __init__(
-        self, memory: QueueMemory, areas: QueueAreas, size: int, event_idx: bool, start: int
+        self,
+        memory: QueueMemory,
+        areas: QueueAreas,
+        places: Sequence[RequestPlace],
+        event_idx: bool,
+        start: int,
     ) -> None:
-        super().__init__(memory, size, event_idx)
+        super().__init__(memory, places, event_idx)
+        size = self._size
         sizes = QueueAreas.sizes(size, packed=True)
         self._pack_body = memory.packer(PACKED_BODY, areas.descriptor_table, sizes.descriptor_table)
         self._unpack_body = memory.unpacker(PACKED_BODY, areas.descriptor_table, sizes.descriptor_table)
         self._words = memory.halfwords(areas.descriptor_table, sizes.descriptor_table // 2)
-        self._own_event = memory.halfwords(areas.driver_area, 2)
-        self._device_event = memory.halfwords(areas.device_area, 2)
+        self._events = PackedEvents(memory, areas.driver_area, areas.device_area, size, event_idx)
         self._free = size
         self._next_slot, self._next_wrap = parted(start)
         self._used_slot, self._used_wrap = parted(start)
         #: The flags of a list that is about to be published: (word, flags), the first slot's last.
         self._held_back: list[tuple[int, int]] = []
-        self._event = -1  # the place that was last published as event
+        self._event = -1  # the position that was last published as event
 
     @property
     def free(self) -> int:
@@ -88,7 +99,8 @@ class PackedDriverRing(DriverRing[int]):
         self.outstanding[buffer_id] = (count, writable)
         self._free -= count
         self._uncounted += count
-        self._next_slot, self._next_wrap = slot, wrap
+        self._next_slot = slot
+        self._next_wrap = wrap
         self._held_back = held_back
         del self.ids[-1]
         self._publish_flags()
@@ -116,68 +128,72 @@ class PackedDriverRing(DriverRing[int]):
         pack = PACKED_DESCRIPTOR.struct.pack
         return b"".join(pack(address, length, 0, flags) for address, length, flags in buffers)
 
-    def take_used(self) -> tuple[int, int] | None:
+    def take_used(self) -> VirtqueueCompletion | None:
         if self.fault is not None:
             self.check_fault()
-        if not self.has_used() and not self._look_again():
-            return None
+        flags = self._used_flags()
+        if flags is None:
+            flags = self._look_again()
+            if flags is None:
+                return None
         self._acquire()
         slot = self._used_slot
         _, length, buffer_id = self._unpack_body(slot * DESCRIPTOR_SIZE)
         chain = self.outstanding.get(buffer_id)
         if chain is None or length > chain[1]:
-            self._refuse_used(buffer_id, length)
-        self._used_slot, self._used_wrap = advance(slot, self._used_wrap, chain[0], self._size)
+            if chain is None or flags & WRITE:
+                self._refuse_used(buffer_id, length)
+            length = 0  # without WRITE it is not said to be a length
+        request = self._places[buffer_id][0].tobytes()
+        completion: VirtqueueCompletion = new_tuple(VirtqueueCompletion, (buffer_id, request, length))
+        next_slot, next_wrap = advance(slot, self._used_wrap, chain[0], self._size)
+        last = len(self.outstanding) == 1
+        if self._wants_event and (last or self._flags_if_used(next_slot, next_wrap) is None):
+            # Whoever takes no further look is told of the next one all the same.
+            self._publish_event(next_slot, next_wrap)
+        # No interrupt comes between these lines, which call nothing: a completion is not lost.
+        self._used_slot = next_slot
+        self._used_wrap = next_wrap
         del self.outstanding[buffer_id]
         self._free += chain[0]
-        self.ids.append(buffer_id)
-        return buffer_id, length
+        self.ids += (buffer_id,)
+        return completion
 
     def has_used(self) -> bool:
-        if not self.outstanding:
-            return False
-        flags = self._words[self._used_slot * SLOT_WORDS + SLOT_FLAGS_WORD]
-        return is_used(flags, self._used_wrap)
+        return self._used_flags() is not None
 
-    def _look_again(self) -> bool:
-        """Bring the event up to date; whether that has let something be seen."""
-        if not self._wants_event or self._event == self._used_place():
-            return False
-        self._publish_event()
-        return self.has_used()
+    def _used_flags(self) -> int | None:
+        """The flags of the next slot, where they say that the device has used it."""
+        return self._flags_if_used(self._used_slot, self._used_wrap) if self.outstanding else None
 
-    def _used_place(self) -> int:
-        """Where the device writes next."""
-        return joined(self._used_slot, self._used_wrap)
+    def _flags_if_used(self, slot: int, wrap: int) -> int | None:
+        flags = self._words[slot * SLOT_WORDS + SLOT_FLAGS_WORD]
+        return flags if is_used(flags, wrap) else None
 
-    def _publish_event(self) -> None:
-        """Ask to be told of the next list used; what is used already is seen after the fence."""
-        self._event = self._used_place()
-        self._own_event[EVENT_PLACE_WORD] = self._event
-        self._release()
-        self._own_event[EVENT_FLAGS_WORD] = AT_DESCRIPTOR
-        self._fence()
+    def _look_again(self) -> int | None:
+        """Bring the event up to date; the flags of the next slot if that has let them be seen."""
+        if not self._wants_event or self._event == joined(self._used_slot, self._used_wrap):
+            return None
+        self._publish_event(self._used_slot, self._used_wrap)
+        return self._used_flags()
+
+    def _publish_event(self, slot: int, wrap: int) -> None:
+        """Ask to be told when that slot is used; if it is already, that is seen after the fence."""
+        position = joined(slot, wrap)
+        self._events.ask(position)
+        self._event = position
 
     def notification_needed(self) -> bool:
-        self._fence()
-        count, self._uncounted = self._uncounted, 0
-        flags = self._device_event[EVENT_FLAGS_WORD]
-        self._acquire()
-        return notify_after_packed(
-            flags=flags,
-            offset_and_wrap=self._device_event[EVENT_PLACE_WORD],
-            event_idx=self._event_idx,
-            next_index=self._next_slot,
-            wrap=self._next_wrap,
-            size=self._size,
-            count=count,
-        )
+        if self._held_back:
+            self._publish_interrupted()
+        needed = self._events.wanted(self._next_slot, self._next_wrap, self._uncounted)
+        self._uncounted = 0  # last: whoever is interrupted asks again
+        return needed
 
     def set_used_notifications(self, enabled: bool) -> bool:
         self._wants_event = enabled and self._event_idx
-        if enabled and self._event_idx:
-            self._publish_event()
+        if enabled:
+            self._publish_event(self._used_slot, self._used_wrap)
         else:
-            self._own_event[EVENT_FLAGS_WORD] = ENABLE if enabled else DISABLE
-            self._fence()
+            self._events.silence()
         return self.has_used()

@@ -1,6 +1,6 @@
-"""What a place in a packed ring is, and what its flags say: the rules that both sides share.
+"""What a position in a packed ring is, and what a slot's flags say: the rules that both sides share.
 
-A place is a slot and a wrap counter of one bit, which turns over with every round.  In 16 bits it
+A position is a slot and a wrap counter of one bit, which turns over with every round.  In 16 bits it
 is the slot with the counter in bit 15: so event offsets and saved positions are written.
 
 Source: OASIS VIRTIO 1.2, sections 2.8.1 and 2.8.10.
@@ -20,6 +20,7 @@ __all__ = [
     "is_used",
     "joined",
     "parted",
+    "retreat",
     "used_flags",
 ]
 
@@ -55,7 +56,7 @@ def is_used(flags: int, wrap: int) -> bool:
 
 
 def advance(slot: int, wrap: int, slots: int, size: int) -> tuple[int, int]:
-    """The place so many slots further on, at most a whole round.
+    """The position so many slots further on, at most a whole round.
 
     >>> advance(2, 1, 3, 4), advance(2, 1, 1, 4), advance(1, 1, 4, 4)
     ((1, 0), (3, 1), (1, 0))
@@ -64,18 +65,28 @@ def advance(slot: int, wrap: int, slots: int, size: int) -> tuple[int, int]:
     return (slot, wrap) if slot < size else (slot - size, wrap ^ 1)
 
 
+def retreat(slot: int, wrap: int, slots: int, size: int) -> tuple[int, int]:
+    """The position so many slots before, at most a whole round.
+
+    >>> retreat(1, 0, 3, 4), retreat(3, 1, 1, 4), retreat(1, 0, 4, 4)
+    ((2, 1), (2, 1), (1, 1))
+    """
+    slot -= slots
+    return (slot, wrap) if slot >= 0 else (slot + size, wrap ^ 1)
+
+
 def joined(slot: int, wrap: int) -> int:
-    """The place in 16 bits."""
+    """The position in 16 bits."""
     return slot | WRAP if wrap else slot
 
 
-def parted(place: int) -> tuple[int, int]:
-    """The slot and the wrap counter of a place in 16 bits."""
-    return place & ~WRAP, place >> 15
+def parted(position: int) -> tuple[int, int]:
+    """The slot and the wrap counter of a position in 16 bits."""
+    return position & ~WRAP, position >> 15
 
 
 def distance(used: int, available: int, size: int) -> int:
-    """Slots in flight between two places: where a device gives back, and where it takes.
+    """Slots in flight between two positions: where a device gives back, and where it takes.
 
     Raises CallerError when it is no number from 0 to `size`, or a slot is none of the ring.
 
@@ -86,7 +97,7 @@ def distance(used: int, available: int, size: int) -> int:
     apart = slot - used_slot if wrap == used_wrap else slot - used_slot + size
     if max(used_slot, slot) >= size or not 0 <= apart <= size:
         raise CallerError(
-            f"places {used:#06x} and {available:#06x} of a packed ring of {size} are {apart} apart",
+            f"positions {used:#06x} and {available:#06x} of a packed ring of {size} are {apart} apart",
             argument="next_avail",
             value=(used, available),
             limit=size,

@@ -9,56 +9,29 @@ Sources: OASIS VIRTIO 1.2, sections 2.6 to 2.8; the virtio-driver crate, Virtque
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, NoReturn, TypeAlias
+from collections.abc import Iterator, Sequence
+from typing import NoReturn
 
 from vmbus.errors import CallerError, RingFull
 from vmbus.memory import TOP_OF_MEMORY, QueueMemory
 
 from .driver_ring import BufferList
-from .features import check_features, check_start, first_position, has_event_idx, has_indirect, is_packed
-from .layout import DESCRIPTOR_SIZE, INDIRECT, LARGEST_CHAIN, WRITE, QueueAreas, VirtioFeatures
+from .features import (
+    check_features,
+    check_memory,
+    check_start,
+    first_position,
+    has_event_idx,
+    has_indirect,
+    is_packed,
+)
+from .layout import DESCRIPTOR_SIZE, INDIRECT, LARGEST_CHAIN_BYTES, WRITE, QueueAreas, VirtioFeatures
 from .packed_driver import PackedDriverRing
 from .queue_layout import VirtqueueLayout
+from .requests import AddDescriptor, Prepare, RequestPlace, Translate, VirtqueueCompletion
 from .split_driver import SplitDriverRing
 
-__all__ = ["AddDescriptor", "Prepare", "RequestPlace", "Translate", "Virtqueue", "VirtqueueCompletion"]
-
-new_tuple: Any = tuple.__new__
-
-
-class RequestPlace(NamedTuple):
-    """Where the data of one request lies, in the memory that the device sees.
-
-    data      the bytes themselves, to be filled in place
-    address   the driver's address of the first, for add_descriptor
-    """
-
-    data: memoryview
-    address: int
-
-
-class VirtqueueCompletion(NamedTuple):
-    """A request that the device is done with.
-
-    id        what add_request returned
-    request   a copy of its place, with what the device wrote there
-    length    bytes that the device says it wrote, from the first writable one on
-    """
-
-    id: int
-    request: bytes
-    length: int
-
-
-#: (address, length, from_dev=False): one buffer of a request; from_dev when the device writes it.
-AddDescriptor: TypeAlias = "Callable[..., None]"
-
-#: Fills the request's place and adds its buffers, the readable ones first.
-Prepare: TypeAlias = "Callable[[RequestPlace, AddDescriptor], object]"
-
-#: (address, length) -> the address by which the device reaches those bytes; an error refuses them.
-Translate: TypeAlias = "Callable[[int, int], int]"
+__all__ = ["Virtqueue"]
 
 
 class Virtqueue:
@@ -77,7 +50,8 @@ class Virtqueue:
     The block is zeroed.  For one thread at a time.
 
     Raises CallerError for a size no queue can have, a feature that is not built (IN_ORDER), and a
-    block that is not aligned or not inside the memory.
+    block that is not aligned or not inside the memory.  Other bits of `features` are the caller's own
+    affair.
 
     After a PeerError add_request and completions raise it again: reset the device, and make a new
     queue.
@@ -104,6 +78,7 @@ class Virtqueue:
         translate: Translate | None = None,
         start: int | None = None,
     ) -> None:
+        check_memory(memory)
         check_features(features)
         self._layout = layout = VirtqueueLayout.new(
             1, queue_size, features, request_size=request_size, indirect_size=indirect_size
@@ -117,10 +92,10 @@ class Virtqueue:
         self._address = address
         self._indirect_size = indirect_size
         self._translate = translate
-        self._ring = driver_ring(memory, layout.areas(address), queue_size, features, start)
         self._request_size = request_size
-        starts = (address + layout.request_offset + number * request_size for number in range(queue_size))
-        self._places = [RequestPlace(memory.view(start, request_size), start) for start in starts]
+        first = address + layout.request_offset
+        self._places = request_places(memory, first, request_size, queue_size)
+        self._ring = driver_ring(memory, layout.areas(address), self._places, features, start)
         # Of the request that is being prepared, of which there is one at a time.
         self._buffers: BufferList = []
         self._indirect = False
@@ -130,7 +105,7 @@ class Virtqueue:
         # Looked up once, for the loops.
         self._publish = self._ring.publish
         self._take_used = self._ring.take_used
-        self._add = self._add_descriptor
+        self._add: AddDescriptor = self._add_descriptor
 
     @property
     def queue_size(self) -> int:
@@ -177,7 +152,8 @@ class Virtqueue:
         Afterwards avail_notif_needed says whether the device must be notified.
 
         Raises RingFull when no descriptor is free (prepare has then not been called) or when
-        add_descriptor runs out of them; CallerError for a request without buffers.
+        add_descriptor runs out of them; CallerError for a request without buffers.  A prepare that
+        catches what add_descriptor raises has its request published without that buffer.
         """
         ring = self._ring
         free = ring.free
@@ -188,7 +164,7 @@ class Virtqueue:
         buffers: BufferList = []
         self._buffers = buffers
         self._writable = 0
-        self._bytes_left = LARGEST_CHAIN
+        self._bytes_left = LARGEST_CHAIN_BYTES
         self._indirect = indirect
         self._room = free if not indirect else self._table_room()
         try:
@@ -209,21 +185,29 @@ class Virtqueue:
 
         Raises PeerError when the device says what cannot be.
         """
-        take_used, places = self._take_used, self._places
-        while (used := take_used()) is not None:
-            used_id, length = used
-            yield new_tuple(VirtqueueCompletion, (used_id, places[used_id][0].tobytes(), length))
+        take_used = self._take_used
+        while True:
+            completion = take_used()
+            if completion is None:
+                return
+            yield completion
 
     def has_completion(self) -> bool:
         """Whether `completions` has something to find; a hint, nothing is checked."""
         return self._ring.has_used()
 
     def avail_notif_needed(self) -> bool:
-        """Whether the device must be notified of the requests added since this was last asked."""
+        """Whether the device must be notified of the requests added since this was last asked.
+
+        An answer is given once: keep it.  A device asks for each notification anew.
+        """
         return self._ring.notification_needed()
 
     def set_used_notif_enabled(self, enabled: bool) -> bool:
         """Ask the device to notify of completions, or to be silent; they are on at first.
+
+        In a split queue with RING_EVENT_IDX there is no wish for silence: the device goes silent by
+        itself, once it has notified of what it was last asked for.
 
         True when there is a completion already: take it before going to sleep, since no
         notification may come for it.
@@ -283,7 +267,8 @@ class Virtqueue:
                 limit="one request at a time",
             )
         raise RingFull(
-            f"all {self._queue_size} descriptors are taken, by {self.outstanding} requests: take completions first",
+            f"all {self._queue_size} descriptors are taken, by {self.outstanding} requests: take completions "
+            "first",
             needed=1,
             free=0,
         )
@@ -299,21 +284,23 @@ class Virtqueue:
             )
         if not 0 <= length <= self._bytes_left:
             raise CallerError(
-                f"a buffer of {length} bytes behind {LARGEST_CHAIN - self._bytes_left}: a request has at most "
-                f"{LARGEST_CHAIN} bytes",
+                f"a buffer of {length} bytes behind {LARGEST_CHAIN_BYTES - self._bytes_left}: a request has "
+                f"at most {LARGEST_CHAIN_BYTES} bytes",
                 argument="length",
                 value=length,
                 limit=self._bytes_left,
             )
         if self._indirect or count >= self._queue_size:
             raise CallerError(
-                f"a request of this queue never has more than {self._room} buffers",
+                f"a request of this queue never has more than {self._room} buffers: no chain is longer "
+                f"than the queue ({self._queue_size}), nor than its table if it has one ({self._indirect_size})",
                 argument="buffers",
                 value=count + 1,
                 limit=self._room,
             )
         raise RingFull(
-            f"the request needs more than {count} descriptors, and {self._room} of {self._queue_size} were free",
+            f"the request needs more than {count} descriptors, and {self._room} of {self._queue_size} were "
+            "free",
             needed=count + 1,
             free=self._room,
         )
@@ -333,13 +320,23 @@ def check_alignment(address: int) -> None:
         )
 
 
+def request_places(memory: QueueMemory, first: int, size: int, count: int) -> list[RequestPlace]:
+    """The places of all requests, `size` bytes apart, the first at the address `first`."""
+    starts = (first + size * number for number in range(count))
+    return [RequestPlace(memory.view(start, size), start, number) for number, start in enumerate(starts)]
+
+
 def driver_ring(
-    memory: QueueMemory, areas: QueueAreas, queue_size: int, features: int, start: int | None
+    memory: QueueMemory,
+    areas: QueueAreas,
+    places: Sequence[RequestPlace],
+    features: int,
+    start: int | None,
 ) -> SplitDriverRing | PackedDriverRing:
     """The ring of the format that the features ask for."""
     kind = PackedDriverRing if is_packed(features) else SplitDriverRing
-    position = first_position(features) if start is None else check_start(start, queue_size, features)
-    return kind(memory, areas, queue_size, has_event_idx(features), position)
+    position = first_position(features) if start is None else check_start(start, len(places), features)
+    return kind(memory, areas, places, has_event_idx(features), position)
 
 
 def check_address(address: int, length: int) -> None:

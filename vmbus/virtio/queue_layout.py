@@ -16,7 +16,15 @@ from typing import NamedTuple
 
 from vmbus.errors import CallerError
 
-from .layout import DESCRIPTOR_SIZE, QueueAreas, VirtioFeatures, check_queue_size
+from .features import is_packed
+from .layout import (
+    DESCRIPTOR_SIZE,
+    HEAD_SIZE,
+    USED_ELEMENT_SIZE,
+    QueueAreas,
+    VirtioFeatures,
+    check_queue_size,
+)
 
 __all__ = ["VirtqueueLayout", "round_up"]
 
@@ -53,34 +61,30 @@ class VirtqueueLayout(NamedTuple):
         features: int = VirtioFeatures.VERSION_1,
         *,
         request_size: int = 0,
-        request_alignment: int = 1,
         indirect_size: int = 0,
     ) -> VirtqueueLayout:
         """The layout of queues of `queue_size` descriptors, as the features ask for.
 
-        request_size        bytes of each request's place
-        request_alignment   what the offset of the first is a multiple of: a power of two
-        indirect_size       entries of each request's indirect table; 0 for none
+        request_size    bytes of each request's place
+        indirect_size   entries of each request's indirect table; 0 for none
 
         Raises CallerError for a queue size that cannot be, and for a negative number.
         """
-        packed = bool(features & VirtioFeatures.RING_PACKED)
+        packed = is_packed(features)
         check_queue_size(queue_size, packed=packed)
         check_at_least("num_queues", num_queues, 0)
         check_at_least("request_size", request_size, 0)
-        check_at_least("request_alignment", request_alignment, 1)
         check_at_least("indirect_size", indirect_size, 0)
         driver_area = DESCRIPTOR_SIZE * queue_size
         if packed:
             device_area = driver_area + QueueAreas.sizes(queue_size, packed=True).driver_area
             areas_end = driver_area + ROOMY_HEADER
         else:
-            device_area = driver_area + round_up(ROOMY_HEADER + 2 * queue_size, 4)
-            areas_end = device_area + ROOMY_HEADER + 8 * queue_size
-        requests = round_up(areas_end, request_alignment)
-        indirect = round_up(requests + queue_size * request_size, DESCRIPTOR_SIZE)
+            device_area = driver_area + round_up(ROOMY_HEADER + HEAD_SIZE * queue_size, 4)
+            areas_end = device_area + ROOMY_HEADER + USED_ELEMENT_SIZE * queue_size
+        indirect = round_up(areas_end + queue_size * request_size, DESCRIPTOR_SIZE)
         end = indirect + queue_size * indirect_size * DESCRIPTOR_SIZE
-        return cls(num_queues, driver_area, device_area, requests, indirect, end)
+        return cls(num_queues, driver_area, device_area, areas_end, indirect, end)
 
     def areas(self, address: int) -> QueueAreas:
         """The three areas of the queue whose part starts at `address`."""

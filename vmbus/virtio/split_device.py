@@ -15,13 +15,12 @@ from vmbus.errors import PeerError
 from vmbus.memory import QueueMemory
 
 from .chains import ChainRules, DescriptorChain
-from .device_ring import DeviceRing, Held
+from .device_ring import DeviceRing, HeldChain
 from .faults import VirtqueueFault
 from .layout import (
     FIRST_SLOT_WORD,
     FLAGS_WORD,
     INDEX_WORD,
-    RING_HEADER_SIZE,
     SPLIT_DESCRIPTOR,
     USED_ELEMENT,
     USED_ELEMENT_SIZE,
@@ -29,6 +28,7 @@ from .layout import (
     UsedRingFlags,
 )
 from .notification import event_reached, not_suppressed
+from .split_areas import SplitAreas
 from .walking import walk_split_chain
 
 __all__ = ["SplitDeviceRing"]
@@ -56,22 +56,19 @@ class SplitDeviceRing(DeviceRing):
         event_idx: bool,
         next_avail: int,
         next_used: int,
-        held: dict[int, Held],
+        held: dict[int, HeldChain],
     ) -> None:
         super().__init__(memory, rules, event_idx, held)
-        size = rules.queue_size
-        sizes = QueueAreas.sizes(size, packed=False)
-        self._mask = size - 1
-        self._fetch = memory.unpacker(SPLIT_DESCRIPTOR.struct, areas[0], sizes[0])
-        self._available = memory.halfwords(areas.driver_area, sizes.driver_area // 2)
-        self._used = memory.halfwords(areas.device_area, sizes.device_area // 2)
-        elements = areas.device_area + RING_HEADER_SIZE
-        self._pack_used = memory.packer(USED_ELEMENT.struct, elements, USED_ELEMENT_SIZE * size)
-        self._used_event_word = FIRST_SLOT_WORD + size
-        self._available_event_word = sizes.device_area // 2 - 1
+        split = SplitAreas(memory, areas, self._size)
+        self._mask = self._size - 1
+        self._fetch = memory.unpacker(SPLIT_DESCRIPTOR.struct, *split.table)
+        self._pack_used = memory.packer(USED_ELEMENT.struct, *split.elements)
+        self._available, self._used = split.available, split.used
+        self._used_event_word = split.used_event_word
+        self._available_event_word = split.available_event_word
         self._taken_index = next_avail
         self._available_index = next_avail  # the driver's, as it was last loaded
-        self._used_index = next_used
+        self._used_index = self._stored_index = next_used
         self.unknown = self._count_unknown((next_avail - next_used) & 0xFFFF)
 
     @property
@@ -83,7 +80,7 @@ class SplitDeviceRing(DeviceRing):
         return self._used_index
 
     def take(self) -> DescriptorChain | None:
-        if self._fault is not None:
+        if self.fault is not None:
             self.check_fault()
         index = self._taken_index
         if index == self._available_index and not self._load_available_index():
@@ -97,8 +94,10 @@ class SplitDeviceRing(DeviceRing):
             walk_split_chain(chain, self._fetch, self._size)
         except PeerError as error:
             self._fail(error)
-        held[head] = new_tuple(Held, (index, 1, chain.writable_bytes, self._turn))
-        self._turn += 1
+        known = new_tuple(HeldChain, (1, chain.writable_bytes, self._taken_before))
+        # No interrupt comes between these lines, which call nothing.
+        held[head] = known
+        self._taken_before += 1
         self._taken_index = (index + 1) & 0xFFFF
         return chain
 
@@ -115,10 +114,10 @@ class SplitDeviceRing(DeviceRing):
     def _refuse_index(self, index: int, ahead: int) -> NoReturn:
         self._fail(
             PeerError(
-                f"the available index is {index:#06x}, {ahead} ahead of the {self._taken_index:#06x} that was "
-                f"taken, in a queue of {self._size}",
+                f"the available index is {index:#06x}, {ahead} ahead of the {self._taken_index:#06x} that "
+                f"was taken, in a queue of {self._size}",
                 kind=VirtqueueFault.AVAILABLE_INDEX_JUMP,
-                found=index,
+                found=ahead,
                 allowed=self._size,
             )
         )
@@ -126,27 +125,36 @@ class SplitDeviceRing(DeviceRing):
     def give_back(self, head: int, length: int) -> None:
         known = self.held.get(head)
         if known is None:
-            self._give_back_unknown(head, length)
-        elif not 0 <= length <= known[2]:
+            self._check_unknown(head, length)
+        elif not 0 <= length <= known[1]:
             self._refuse_give_back(head, length)
         index = self._used_index
         self._pack_used((index & self._mask) * USED_ELEMENT_SIZE, head, length)
-        # Private first, shared last: an interrupt in between publishes with the next chain.
+        # Private first, shared last.  No interrupt comes between these lines, which call nothing; after
+        # one that comes later `settle` stores the index.
         self._used_index = index = (index + 1) & 0xFFFF
-        if known is not None:
+        if known is None:
+            self.unknown -= 1
+        else:
             del self.held[head]
         self._uncounted += 1
         self._release()
         self._used[INDEX_WORD] = index
+        self._stored_index = index
 
-    def _give_back_unknown(self, head: int, length: int) -> None:
+    def settle(self) -> None:
+        if self._stored_index != self._used_index:
+            self._release()
+            self._used[INDEX_WORD] = self._used_index
+            self._stored_index = self._used_index
+
+    def _check_unknown(self, head: int, length: int) -> None:
         """A chain that an earlier owner took, of which nothing is known but that there is one."""
         if not (self.unknown and 0 <= head < self._size and 0 <= length < 1 << 32):
             self._refuse_give_back(head, length)
-        self.unknown -= 1
 
-    def _stand_at(self, place: int, slots: int) -> None:
-        self._taken_index = place
+    def _stand_back(self, slots: int) -> None:
+        self._taken_index = (self._taken_index - slots) & 0xFFFF
 
     def enable_notification(self) -> bool:
         if self._event_idx:
@@ -161,8 +169,12 @@ class SplitDeviceRing(DeviceRing):
             self._used[FLAGS_WORD] = NO_NOTIFY
 
     def notification_needed(self) -> bool:
+        self.settle()
         self._fence()
-        count, self._uncounted = self._uncounted, 0
         if self._event_idx:
-            return event_reached(self._available[self._used_event_word], self._used_index, count)
-        return not_suppressed(self._available[FLAGS_WORD], count)
+            event = self._available[self._used_event_word]
+            needed = event_reached(event, self._used_index, self._uncounted)
+        else:
+            needed = not_suppressed(self._available[FLAGS_WORD], self._uncounted)
+        self._uncounted = 0  # last: whoever is interrupted asks again
+        return needed

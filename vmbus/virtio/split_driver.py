@@ -9,7 +9,8 @@ Source: OASIS VIRTIO 1.2, sections 2.7.6 to 2.7.8, 2.7.13 and 2.7.14.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from vmbus.errors import PeerError
 from vmbus.memory import QueueMemory
@@ -22,7 +23,6 @@ from .layout import (
     FLAGS_WORD,
     INDEX_WORD,
     NEXT,
-    RING_HEADER_SIZE,
     SPLIT_DESCRIPTOR,
     USED_ELEMENT,
     USED_ELEMENT_SIZE,
@@ -30,10 +30,14 @@ from .layout import (
     QueueAreas,
 )
 from .notification import event_reached, not_suppressed
+from .requests import RequestPlace, VirtqueueCompletion
+from .split_areas import SplitAreas
 
 __all__ = ["SplitDriverRing"]
 
 NO_INTERRUPT = int(AvailableRingFlags.NO_INTERRUPT)
+
+new_tuple: Any = tuple.__new__
 
 
 class SplitDriverRing(DriverRing[list[int]]):
@@ -44,19 +48,23 @@ class SplitDriverRing(DriverRing[list[int]]):
     """
 
     def __init__(
-        self, memory: QueueMemory, areas: QueueAreas, size: int, event_idx: bool, start: int
+        self,
+        memory: QueueMemory,
+        areas: QueueAreas,
+        places: Sequence[RequestPlace],
+        event_idx: bool,
+        start: int,
     ) -> None:
-        super().__init__(memory, size, event_idx)
-        sizes = QueueAreas.sizes(size, packed=False)
+        super().__init__(memory, places, event_idx)
+        size = self._size
+        split = SplitAreas(memory, areas, size)
         self._mask = size - 1
-        self._pack_descriptor = memory.packer(SPLIT_DESCRIPTOR.struct, areas[0], sizes[0])
-        self._available = memory.halfwords(areas.driver_area, sizes.driver_area // 2)
-        self._used = memory.halfwords(areas.device_area, sizes.device_area // 2)
-        elements = areas.device_area + RING_HEADER_SIZE
-        self._unpack_used = memory.unpacker(USED_ELEMENT.struct, elements, USED_ELEMENT_SIZE * size)
-        self._used_event_word = FIRST_SLOT_WORD + size
-        self._available_event_word = sizes.device_area // 2 - 1
-        self._available_index = start
+        self._pack_descriptor = memory.packer(SPLIT_DESCRIPTOR.struct, *split.table)
+        self._unpack_used = memory.unpacker(USED_ELEMENT.struct, *split.elements)
+        self._available, self._used = split.available, split.used
+        self._used_event_word = split.used_event_word
+        self._available_event_word = split.available_event_word
+        self._available_index = self._stored_index = start
         self._used_index = start  # the device's, as it was last loaded
         self._taken_index = start
         self._event_index = start  # the taken index that was last published as event
@@ -71,27 +79,25 @@ class SplitDriverRing(DriverRing[list[int]]):
         free = self.ids
         count = len(buffers)
         entries = free[-count:]
-        taken = entries[::-1]
         pack = self._pack_descriptor
-        last = count - 1
-        position = 0
-        for descriptor in taken:
-            address, length, flags = buffers[position]
-            if position < last:
-                position += 1
-                pack(descriptor * DESCRIPTOR_SIZE, address, length, flags | NEXT, taken[position])
-            else:
-                pack(descriptor * DESCRIPTOR_SIZE, address, length, flags, 0)
-        head = taken[0]
+        # From the last to the first, so that each is told which one follows it.
+        link = head = 0
+        for descriptor in entries:
+            address, length, flags = buffers.pop()
+            pack(descriptor * DESCRIPTOR_SIZE, address, length, flags | link, head)
+            head = descriptor
+            link = NEXT
         index = self._available_index
         self._available[FIRST_SLOT_WORD + (index & self._mask)] = head
-        # Private first, shared last: an interrupt in between publishes with the next chain.
+        # Private first, shared last.  No interrupt comes between these lines, which call nothing; after
+        # one that comes later the index is stored before the device is told of it.
         del free[-count:]
         self.outstanding[head] = (entries, writable)
         self._available_index = index = (index + 1) & 0xFFFF
         self._uncounted += 1
         self._release()
         self._available[INDEX_WORD] = index
+        self._stored_index = index
         return head
 
     def table_of(self, buffers: BufferList) -> bytes:
@@ -102,7 +108,7 @@ class SplitDriverRing(DriverRing[list[int]]):
             for entry, (address, length, flags) in enumerate(buffers)
         )
 
-    def take_used(self) -> tuple[int, int] | None:
+    def take_used(self) -> VirtqueueCompletion | None:
         if self.fault is not None:
             self.check_fault()
         taken_index = self._taken_index
@@ -112,10 +118,16 @@ class SplitDriverRing(DriverRing[list[int]]):
         chain = self.outstanding.get(used_id)
         if chain is None or length > chain[1]:
             self._refuse_used(used_id, length)
-        self._taken_index = (taken_index + 1) & 0xFFFF
+        request = self._places[used_id][0].tobytes()
+        completion: VirtqueueCompletion = new_tuple(VirtqueueCompletion, (used_id, request, length))
+        next_index = (taken_index + 1) & 0xFFFF
+        if self._wants_event and next_index == self._used_index:
+            self._publish_event(next_index)  # whoever takes no further look is told of the next all the same
+        # No interrupt comes between these lines, which call nothing: a completion is not lost.
+        self._taken_index = next_index
         del self.outstanding[used_id]
         self.ids += chain[0]
-        return used_id, length
+        return completion
 
     def has_used(self) -> bool:
         return self._used[INDEX_WORD] != self._taken_index
@@ -127,7 +139,7 @@ class SplitDriverRing(DriverRing[list[int]]):
         if index == taken_index:
             if not self._wants_event or self._event_index == taken_index:
                 return False
-            self._publish_event()
+            self._publish_event(taken_index)
             index = self._used[INDEX_WORD]
         self._acquire()
         ahead = (index - taken_index) & 0xFFFF
@@ -136,10 +148,10 @@ class SplitDriverRing(DriverRing[list[int]]):
         self._used_index = index
         return ahead != 0
 
-    def _publish_event(self) -> None:
-        """Ask to be told of the next chain used; whatever is used already is seen after the fence."""
-        self._event_index = self._taken_index
-        self._available[self._used_event_word] = self._event_index
+    def _publish_event(self, index: int) -> None:
+        """Ask to be told of the chain used at `index`; if it is already, that is seen after the fence."""
+        self._available[self._used_event_word] = index
+        self._event_index = index
         self._fence()
 
     def _refuse_index(self, index: int, ahead: int) -> NoReturn:
@@ -148,17 +160,24 @@ class SplitDriverRing(DriverRing[list[int]]):
                 f"the used index is {index:#06x}, {ahead} ahead of the {self._taken_index:#06x} that was "
                 f"taken, and {len(self.outstanding)} chains are outstanding",
                 kind=VirtqueueFault.USED_INDEX_JUMP,
-                found=index,
+                found=ahead,
                 allowed=len(self.outstanding),
             )
         )
 
     def notification_needed(self) -> bool:
+        if self._stored_index != self._available_index:
+            self._release()
+            self._available[INDEX_WORD] = self._available_index
+            self._stored_index = self._available_index
         self._fence()
-        count, self._uncounted = self._uncounted, 0
         if self._event_idx:
-            return event_reached(self._used[self._available_event_word], self._available_index, count)
-        return not_suppressed(self._used[FLAGS_WORD], count)
+            event = self._used[self._available_event_word]
+            needed = event_reached(event, self._available_index, self._uncounted)
+        else:
+            needed = not_suppressed(self._used[FLAGS_WORD], self._uncounted)
+        self._uncounted = 0  # last: whoever is interrupted asks again
+        return needed
 
     def set_used_notifications(self, enabled: bool) -> bool:
         self._wants_event = enabled and self._event_idx
@@ -166,5 +185,5 @@ class SplitDriverRing(DriverRing[list[int]]):
             self._available[FLAGS_WORD] = 0 if enabled else NO_INTERRUPT
             self._fence()
         elif enabled:
-            self._publish_event()
+            self._publish_event(self._taken_index)
         return self.has_used()

@@ -1,12 +1,12 @@
 """Following a chain through the descriptors of a driver, and judging each.
 
-The device rings and whoever looks at a queue in a dump follow chains with these functions.  A chain
-that must not be ends in a PeerError that names the rule and the descriptor; the descriptors before
+Nothing but the chain is changed, so that whoever looks at a queue can use these functions as well.  A
+chain that must not be ends in a PeerError that names the rule and the descriptor; the descriptors before
 it stand in the chain that was given.
 
 Every walk is bounded: a chain refuses more descriptors than its rules allow.
 
-Source: OASIS VIRTIO 1.2, sections 2.7.5 and 2.8.8.
+Source: OASIS VIRTIO 1.2, sections 2.7.5, 2.8.5 to 2.8.7 and 2.8.13.
 """
 
 from __future__ import annotations
@@ -72,7 +72,8 @@ def walk_split_table(chain: DescriptorChain, table: int, start: int, entries: in
 def walk_packed_chain(chain: DescriptorChain, fetch: Fetch, slot: int, size: int) -> tuple[int, int]:
     """Add the descriptors of the list that starts at `slot`; how many slots it takes, and its id.
 
-    The id of a list is in its last descriptor: only afterwards is it known for sure.
+    The id of a list is in its last descriptor: only afterwards is it known for sure.  An indirect
+    descriptor ends the list, also behind others: OpenVMM takes such lists, and the standard has none.
 
     Raises PeerError for the first that must not be.
     """
@@ -106,10 +107,14 @@ def check_indirect(chain: DescriptorChain, index: int, length: int, flags: int) 
     """Judge a descriptor that points to an indirect table of `length` bytes."""
     rules = chain.rules
     entries, part = divmod(length, DESCRIPTOR_SIZE)
+    found: object = length
+    allowed: object = f"a multiple of {DESCRIPTOR_SIZE} up to {LARGEST_TABLE * DESCRIPTOR_SIZE}"
     if not rules.indirect:
         kind, what = VirtqueueFault.INDIRECT_NOT_NEGOTIATED, "is indirect, which was not negotiated"
+        found, allowed = "indirect", "a buffer"
     elif flags & NEXT and not rules.tolerated & Tolerance.INDIRECT_WITH_NEXT:
         kind, what = VirtqueueFault.INDIRECT_WITH_NEXT, "is indirect and continues as well"
+        found, allowed = "indirect, with another behind it", "one of the two"
     elif part or not entries:
         kind = VirtqueueFault.INDIRECT_LENGTH
         what = f"has a table of {length} bytes: not a whole number of {DESCRIPTOR_SIZE}, or none"
@@ -118,7 +123,7 @@ def check_indirect(chain: DescriptorChain, index: int, length: int, flags: int) 
         what = f"has a table of {entries} entries: at most {LARGEST_TABLE} can be named"
     else:
         return
-    raise chain.fault(kind, what, index=index, found=length, allowed=LARGEST_TABLE * DESCRIPTOR_SIZE)
+    raise chain.fault(kind, what, index=index, found=found, allowed=allowed)
 
 
 def fetch_entry(chain: DescriptorChain, table: int, start: int, entry: int) -> bytes:
