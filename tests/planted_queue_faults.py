@@ -89,7 +89,7 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "wrap counter not turned over: driver, requests",
         "virtio/packed_driver.py",
-        "        self._next_wrap = wrap",
+        "        self._next_wrap = next_wrap",
         "        self._next_wrap = self._next_wrap",
         REQUESTS + "a_packed_request_as_long_as_the_ring_turns_both_wrap_counters_over[1]",
     ),
@@ -270,15 +270,15 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "NEXT on the last slot of a list",
         "virtio/packed_driver.py",
-        "        held_back[-1] = (word, flags & ~NEXT)",
-        "        held_back[-1] = (word, flags)",
+        "            flags |= available if position == last else available | NEXT",
+        "            flags |= available | NEXT",
         PACKED_MODEL,
     ),
     PlantedFault(
         "flags of the first slot stored first",
         "virtio/packed_driver.py",
-        "        held_back.reverse()",
-        "        pass",
+        "            if position:",
+        "            if True:",
         ORDER + "a_request_is_published_by_the_store_behind_the_release[packed, three descriptors-]",
     ),
     PlantedFault(
@@ -326,15 +326,15 @@ PLANTED_QUEUE_FAULTS = [
     PlantedFault(
         "descriptors of a completion lost",
         "virtio/split_driver.py",
-        "        self.ids += chain[0]",
-        "        self.ids.append(chain[0][-1])",
+        "        self.ids += entries",
+        "        self.ids += entries[-1:]",
         SPLIT_MODEL,
     ),
     PlantedFault(
         "slots of a completion lost",
         "virtio/packed_driver.py",
-        "        self._free += chain[0]",
-        "        self._free += 1",
+        "        self.free += chain[0]",
+        "        self.free += 1",
         PACKED_MODEL,
     ),
     PlantedFault(

@@ -409,16 +409,14 @@ def send_many_by_steps(sender: OutgoingRing, payloads: list[bytes]) -> tuple[int
     return count, sender.commit_write(outgoing)
 
 
-def what_is_shared(memory: RingMem) -> tuple[bytes, bytes]:
-    """The control words, and the bytes between out and in: all that a reader may look at.
+def what_was_sent(memory: RingMem, before: int) -> tuple[bytes, bytes]:
+    """The control words, and the bytes that a commit has published: from the in before it to its own.
 
-    Bytes outside may differ: a step stores its packets' frames first, and an error can leave them.
+    Bytes outside may differ: a step stores its packets' frames first, and an error can leave them.  A
+    receiver that moves its index back sees such bytes; they are nobody's.
     """
-    control = memory.control
-    in_offset, out = control[IN_WORD], control[OUT_WORD]
-    if not (is_offset(SIZE, in_offset) and is_offset(SIZE, out)):
-        return image_of(memory)[:128], b""
-    return image_of(memory)[:128], memory.read_at(out, used_bytes(SIZE, in_offset, out))
+    published = used_bytes(SIZE, memory.control[IN_WORD], before)
+    return image_of(memory)[:128], memory.read_at(before, published)
 
 
 @in_short
@@ -433,7 +431,7 @@ def test_send_does_what_the_steps_do_and_what_the_named_rules_say(state, actions
         before = one_step.memory.control[IN_WORD]
         found = outcome(lambda action=action: one_step.send(*action))
         assert found == outcome(lambda action=action: send_by_steps(stepwise, action))
-        assert what_is_shared(one_step.memory) == what_is_shared(stepwise.memory)
+        assert what_was_sent(one_step.memory, before) == what_was_sent(stepwise.memory, before)
         check_send_against_rules(one_step.memory, before, len(action.payload), found)
 
 
@@ -482,7 +480,7 @@ def test_send_many_does_what_the_steps_do_in_one_commit(state, batches, acts, pa
         before = at_once.memory.control[IN_WORD]
         found = outcome(lambda payloads=payloads: at_once.send_many(payloads))
         assert found == outcome(lambda payloads=payloads: send_many_by_steps(stepwise, payloads))
-        assert what_is_shared(at_once.memory) == what_is_shared(stepwise.memory)
+        assert what_was_sent(at_once.memory, before) == what_was_sent(stepwise.memory, before)
         if isinstance(found[0], int):
             check_batch_against_rules(at_once.memory, before, payloads[: found[0]], found[1])
         if number < len(acts):

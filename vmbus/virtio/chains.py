@@ -108,10 +108,10 @@ class DescriptorChain:
         A hostile driver offers up to 4 GiB, the same bytes over and over: look at readable_bytes
         first, or read piece by piece with `reader`.
         """
-        length = self.readable_bytes
         first = self.descriptors[0]
-        if first[3] & WRITE or first[2] != length:
-            return self.reader().read()
+        length = first[2]
+        if first[3] & WRITE or length + self.writable_bytes + self.bytes_left != LARGEST_CHAIN_BYTES:
+            return self.reader().read()  # it is not all in the first buffer
         try:
             return self.memory.read(first[1], length)
         except AddressError as error:

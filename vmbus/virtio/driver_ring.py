@@ -34,8 +34,8 @@ class DriverRing(QueueEnd, Generic[Taken]):
     places   of the requests, one for each descriptor
 
     `outstanding` holds the chains that the device has: id -> (what they take, bytes that the device
-    may write).  `ids` are those that no chain has; the last is the next chain's.  After a fault
-    take_used raises it every time.
+    may write).  `free` counts the descriptors that no chain takes; `ids` are those that no chain has,
+    the next chain's last.  After a fault take_used raises it every time.
     """
 
     def __init__(self, memory: QueueMemory, places: Sequence[RequestPlace], event_idx: bool) -> None:
@@ -44,13 +44,9 @@ class DriverRing(QueueEnd, Generic[Taken]):
         self._places = places
         # Those freed last are used first: their descriptors are still warm in the caches.
         self.ids = list(range(size - 1, -1, -1))
+        self.free = size
         self.outstanding: dict[int, tuple[Taken, int]] = {}
         self._wants_event = event_idx  # notifications are on at first
-
-    @property
-    def free(self) -> int:
-        """Descriptors that no chain takes."""
-        raise NotImplementedError
 
     def publish(self, buffers: BufferList, writable: int) -> int:
         """Make a chain available to the device, and return its id.

@@ -122,7 +122,8 @@ class PackedDeviceRing(DeviceRing):
         held = self.held.get(head)
         if held is None or not 0 <= length <= held.writable:
             self._refuse_give_back(head, length)
-        self.settle()
+        if self._owed is not None:
+            self.settle()
         slot, wrap = self._used_slot, self._used_wrap
         owed = (slot * SLOT_WORDS + SLOT_FLAGS_WORD, used_flags(wrap) | (WRITE if length else 0), wrap)
         self._pack_used(slot * DESCRIPTOR_SIZE + PACKED_LENGTH_OFFSET, length, head)

@@ -27,7 +27,6 @@ from vmbus.memory import QueueMemory
 
 from .driver_ring import BufferList, DriverRing
 from .layout import (
-    AVAILABLE,
     DESCRIPTOR_SIZE,
     NEXT,
     PACKED_BODY,
@@ -69,60 +68,62 @@ class PackedDriverRing(DriverRing[int]):
         self._unpack_body = memory.unpacker(PACKED_BODY, areas.descriptor_table, sizes.descriptor_table)
         self._words = memory.halfwords(areas.descriptor_table, sizes.descriptor_table // 2)
         self._events = PackedEvents(memory, areas.driver_area, areas.device_area, size, event_idx)
-        self._free = size
         self._next_slot, self._next_wrap = parted(start)
         self._used_slot, self._used_wrap = parted(start)
-        #: The flags of a list that is about to be published: (word, flags), the first slot's last.
-        self._held_back: list[tuple[int, int]] = []
+        #: A list that is about to be published: (first slot, wrap counter there, id, buffers).
+        self._unpublished: tuple[int, int, int, BufferList] | None = None
         self._event = -1  # the position that was last published as event
 
-    @property
-    def free(self) -> int:
-        return self._free
-
     def publish(self, buffers: BufferList, writable: int) -> int:
-        if self._held_back:
+        if self._unpublished is not None:
             self._publish_interrupted()
         buffer_id = self.ids[-1]
-        slot, wrap = self._next_slot, self._next_wrap
         count = len(buffers)
-        held_back = []
-        for address, length, flags in buffers:
-            self._pack_body(slot * DESCRIPTOR_SIZE, address, length, buffer_id)
-            held_back.append((slot * SLOT_WORDS + SLOT_FLAGS_WORD, flags | NEXT | available_flags(wrap)))
-            slot, wrap = advance(slot, wrap, 1, self._size)
-        word, flags = held_back[-1]
-        held_back[-1] = (word, flags & ~NEXT)
-        held_back.reverse()
-        # Private first, shared last.  No interrupt comes between these lines, which call nothing; one
-        # that comes later leaves flags that are stored before the next list, and never half a list.
+        unpublished = (self._next_slot, self._next_wrap, buffer_id, buffers)
+        next_slot, next_wrap = advance(self._next_slot, self._next_wrap, count, self._size)
+        # Private first, shared last.  No interrupt comes between these lines, which call nothing; after
+        # one that comes later the list is stored before the next one, and never half of it.
         self.outstanding[buffer_id] = (count, writable)
-        self._free -= count
+        self.free -= count
         self._uncounted += count
-        self._next_slot = slot
-        self._next_wrap = wrap
-        self._held_back = held_back
+        self._next_slot = next_slot
+        self._next_wrap = next_wrap
+        self._unpublished = unpublished
         del self.ids[-1]
-        self._publish_flags()
+        self._store_list(*unpublished)
         return buffer_id
 
-    def _publish_flags(self) -> None:
-        """Store the flags of a list; those of the first slot, which make it available, after all else."""
-        *others, (first, flags) = self._held_back
-        for word, other_flags in others:
-            self._words[word] = other_flags
+    def _store_list(self, slot: int, wrap: int, buffer_id: int, buffers: BufferList) -> None:
+        """Store all slots of a list; the flags of the first, which make it available, after all else."""
+        words, pack_body, size = self._words, self._pack_body, self._size
+        first = slot * SLOT_WORDS + SLOT_FLAGS_WORD
+        first_flags = 0
+        available = available_flags(wrap)
+        last = len(buffers) - 1
+        for position, (address, length, flags) in enumerate(buffers):
+            pack_body(slot * DESCRIPTOR_SIZE, address, length, buffer_id)
+            flags |= available if position == last else available | NEXT
+            if position:
+                words[slot * SLOT_WORDS + SLOT_FLAGS_WORD] = flags
+            else:
+                first_flags = flags
+            slot += 1
+            if slot == size:
+                slot, wrap = advance(slot - 1, wrap, 1, size)
+                available = available_flags(wrap)
         self._release()
-        self._words[first] = flags
-        self._held_back = []
+        words[first] = first_flags
+        self._unpublished = None
 
     def _publish_interrupted(self) -> None:
-        """Store the flags that an interrupt held back, unless they were: the device may have used them."""
-        word, flags = self._held_back[-1]
-        found, wrap = self._words[word], flags & AVAILABLE
+        """Store the list that an interrupt held back, unless it was: the device may have used it."""
+        assert self._unpublished is not None
+        slot, wrap, _, _ = self._unpublished
+        found = self._words[slot * SLOT_WORDS + SLOT_FLAGS_WORD]
         if is_available(found, wrap) or is_used(found, wrap):
-            self._held_back = []
+            self._unpublished = None
         else:
-            self._publish_flags()
+            self._store_list(*self._unpublished)
 
     def table_of(self, buffers: BufferList) -> bytes:
         pack = PACKED_DESCRIPTOR.struct.pack
@@ -155,7 +156,7 @@ class PackedDriverRing(DriverRing[int]):
         self._used_slot = next_slot
         self._used_wrap = next_wrap
         del self.outstanding[buffer_id]
-        self._free += chain[0]
+        self.free += chain[0]
         self.ids += (buffer_id,)
         return completion
 
@@ -184,7 +185,7 @@ class PackedDriverRing(DriverRing[int]):
         self._event = position
 
     def notification_needed(self) -> bool:
-        if self._held_back:
+        if self._unpublished is not None:
             self._publish_interrupted()
         needed = self._events.wanted(self._next_slot, self._next_wrap, self._uncounted)
         self._uncounted = 0  # last: whoever is interrupted asks again

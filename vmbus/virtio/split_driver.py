@@ -71,10 +71,6 @@ class SplitDriverRing(DriverRing[list[int]]):
         self._available[INDEX_WORD] = self._available[self._used_event_word] = start
         self._used[INDEX_WORD] = self._used[self._available_event_word] = start
 
-    @property
-    def free(self) -> int:
-        return len(self.ids)
-
     def publish(self, buffers: BufferList, writable: int) -> int:
         free = self.ids
         count = len(buffers)
@@ -92,6 +88,7 @@ class SplitDriverRing(DriverRing[list[int]]):
         # Private first, shared last.  No interrupt comes between these lines, which call nothing; after
         # one that comes later the index is stored before the device is told of it.
         del free[-count:]
+        self.free -= count
         self.outstanding[head] = (entries, writable)
         self._available_index = index = (index + 1) & 0xFFFF
         self._uncounted += 1
@@ -118,6 +115,8 @@ class SplitDriverRing(DriverRing[list[int]]):
         chain = self.outstanding.get(used_id)
         if chain is None or length > chain[1]:
             self._refuse_used(used_id, length)
+        entries = chain[0]
+        count = len(entries)
         request = self._places[used_id][0].tobytes()
         completion: VirtqueueCompletion = new_tuple(VirtqueueCompletion, (used_id, request, length))
         next_index = (taken_index + 1) & 0xFFFF
@@ -126,7 +125,8 @@ class SplitDriverRing(DriverRing[list[int]]):
         # No interrupt comes between these lines, which call nothing: a completion is not lost.
         self._taken_index = next_index
         del self.outstanding[used_id]
-        self.ids += chain[0]
+        self.ids += entries
+        self.free += count
         return completion
 
     def has_used(self) -> bool:
