@@ -68,7 +68,10 @@ def read_stream(stream: BinaryIO, name: str) -> Dump:
     Raises DumpError when there are none, or more than fit into memory with a good conscience.
     """
     data = bytearray()
-    while chunk := stream.read(READ_SIZE):
+    # A buffered stream's read() goes on in C until it has all: a Ctrl-C between two of its reads would
+    # wait for more bytes.
+    read = getattr(stream, "read1", stream.read)
+    while chunk := read(READ_SIZE):
         data += chunk
         if len(data) > LARGEST_STREAM:
             raise DumpError(
