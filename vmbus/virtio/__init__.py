@@ -29,7 +29,7 @@ from .block_request import (
 from .chains import ChainRules, DescriptorChain, Tolerance
 from .cursors import ChainReader, ChainWriter
 from .descriptor import Descriptor
-from .device_queue import DeviceQueue, QueueState
+from .device_queue import DeviceQueue
 from .device_ring import HeldChain
 from .faults import VirtqueueFault
 from .iova import IovaMapping, IovaSpace
@@ -64,6 +64,7 @@ from .notification import event_reached, not_suppressed, notify_after_packed
 from .pair import connected_virtqueues
 from .queue import Virtqueue
 from .queue_layout import VirtqueueLayout
+from .queue_state import QueueState
 from .requests import AddDescriptor, Prepare, RequestPlace, Translate, VirtqueueCompletion
 from .walking import walk_packed_chain, walk_split_chain
 
