@@ -68,8 +68,7 @@ def read_stream(stream: BinaryIO, name: str) -> Dump:
     Raises DumpError when there are none, or more than fit into memory with a good conscience.
     """
     data = bytearray()
-    # A buffered stream's read() goes on in C until it has all: a Ctrl-C between two of its reads would
-    # wait for more bytes.
+    # A buffered stream's read() goes on in C until it has all, and a Ctrl-C meanwhile would wait as long.
     read = getattr(stream, "read1", stream.read)
     while chunk := read(READ_SIZE):
         data += chunk
