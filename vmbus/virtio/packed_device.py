@@ -45,7 +45,7 @@ class PackedDeviceRing(DeviceRing):
     next_avail, next_used   the slots to go on from, each with its wrap counter in bit 15
 
     Raises AddressError when one of them is not inside one region of the memory, and CallerError when
-    the two places cannot be those of one ring.
+    the two positions cannot be those of one ring.
     """
 
     def __init__(
@@ -63,7 +63,6 @@ class PackedDeviceRing(DeviceRing):
         self._fetch = memory.unpacker(PACKED_DESCRIPTOR.struct, table, length)
         self._pack_used = memory.packer(PACKED_LENGTH_AND_ID, table, length)
         self._words = memory.halfwords(table, length // 2)
-        self._driver_event = memory.halfwords(areas.driver_area, 2)
         self._events = PackedEvents(memory, areas.device_area, areas.driver_area, self._size, event_idx)
         self._next_slot, self._next_wrap = parted(next_avail)
         self._used_slot, self._used_wrap = parted(next_used)
