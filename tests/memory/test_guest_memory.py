@@ -37,6 +37,25 @@ def contents(memory: GuestMemory) -> list[bytes]:
 # -- writing -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("recent", [0x1000, 0x2000], ids=["where it was last", "elsewhere"])
+def test_a_range_is_there_and_writable_whether_or_not_it_was_used_last(recent):
+    memory = GuestMemory([(0x1000, bytes(0x100)), (0x2000, bytearray(0x100))])
+    memory.read(recent, 1)
+    memory.check_range(0x1000, 0x100)
+    memory.check_range(0x2000, 0x100, writable=True)
+    for address, length, writable in (
+        (0x1000, 1, True),
+        (0x1000, 0x101, False),
+        (0x20FF, 2, True),
+        (0xFFF, 1, False),
+    ):
+        memory.read(recent, 1)
+        with pytest.raises(AddressError):
+            memory.check_range(address, length, writable=writable)
+    with pytest.raises(CallerError):
+        memory.check_range(0x1000, -1)
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
 def test_bytes_that_were_written_are_read_back(kind):
     memory = new_memory()

@@ -15,7 +15,7 @@ import pytest
 
 from tests.known_bugs import known_bug
 from tests.virtio.by_hand import EVENT_IDX, FORMATS, INDIRECT_DESC, PACKED, VERSION_1, HandDevice
-from vmbus.errors import PeerError
+from vmbus.errors import CallerError, PeerError
 from vmbus.memory import GuestMemory
 from vmbus.virtio import Virtqueue, VirtqueueCompletion, VirtqueueFault, connected_virtqueues
 
@@ -62,6 +62,32 @@ def taken(queue: Virtqueue) -> list[int]:
 
 
 # -- what comes out ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [0, 1, 5, 16, None])
+@both_formats
+def test_a_completion_brings_as_much_of_the_place_as_the_queue_was_made_for(packed, size):
+    features = VERSION_1 | (PACKED if packed else 0)
+    memory = GuestMemory([(ADDRESS, bytearray(MEMORY_SIZE))])
+    queue = Virtqueue(memory, 8, features, address=ADDRESS, request_size=16, completion_size=size)
+    device = HandDevice.of(queue)
+
+    def prepare(place, add_descriptor):
+        place.data[:] = b"0123456789abcdef"
+        add_descriptor(place.address, 16, from_dev=True)
+
+    queue.add_request(prepare)
+    device.available()
+    device.give_back(0, 16)
+    assert list(queue.completions()) == [VirtqueueCompletion(0, b"0123456789abcdef"[:size], 16)]
+
+
+@pytest.mark.parametrize("size", [-1, 17])
+def test_a_completion_cannot_bring_more_than_the_place(size):
+    memory = GuestMemory([(ADDRESS, bytearray(MEMORY_SIZE))])
+    with pytest.raises(CallerError) as caught:
+        Virtqueue(memory, 8, VERSION_1, address=ADDRESS, request_size=16, completion_size=size)
+    assert (caught.value.argument, caught.value.value, caught.value.limit) == ("completion_size", size, 16)
 
 
 @both_formats

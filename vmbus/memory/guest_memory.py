@@ -121,6 +121,9 @@ class GuestMemory(AddressSpace, QueueMemory):
 
     def check_range(self, address: int, length: int, *, writable: bool = False) -> None:
         """Raise AddressError when some byte of the range is not mapped, or is not `writable`."""
+        start, end, view = self._recent
+        if start <= address and address + length <= end and length >= 0 and not (writable and view.readonly):
+            return
         super().check_range(address, length)
         if writable:
             self._writable_views(address, length)

@@ -17,7 +17,7 @@ from vmbus.memory import QueueMemory
 
 from .faults import VirtqueueFault
 from .queue_end import QueueEnd
-from .requests import RequestPlace, VirtqueueCompletion
+from .requests import VirtqueueCompletion
 
 __all__ = ["BufferList", "DriverRing"]
 
@@ -31,17 +31,17 @@ Taken = TypeVar("Taken")
 class DriverRing(QueueEnd, Generic[Taken]):
     """One ring from the driver's side: SplitDriverRing or PackedDriverRing.
 
-    places   of the requests, one for each descriptor
+    copied   of each request's place, what a completion brings a copy of: one for each descriptor
 
     `outstanding` holds the chains that the device has: id -> (what they take, bytes that the device
     may write).  `free` counts the descriptors that no chain takes; `ids` are those that no chain has,
     the next chain's last.  After a fault take_used raises it every time.
     """
 
-    def __init__(self, memory: QueueMemory, places: Sequence[RequestPlace], event_idx: bool) -> None:
-        size = len(places)
+    def __init__(self, memory: QueueMemory, copied: Sequence[memoryview], event_idx: bool) -> None:
+        size = len(copied)
         super().__init__(memory, size, event_idx)
-        self._places = places
+        self._copied = copied
         # Those freed last are used first: their descriptors are still warm in the caches.
         self.ids = list(range(size - 1, -1, -1))
         self.free = size

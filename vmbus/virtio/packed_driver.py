@@ -38,7 +38,7 @@ from .layout import (
 )
 from .packed_events import PackedEvents
 from .packed_ring import advance, available_flags, is_available, is_used, joined, parted
-from .requests import RequestPlace, VirtqueueCompletion
+from .requests import VirtqueueCompletion
 
 __all__ = ["PackedDriverRing"]
 
@@ -57,11 +57,11 @@ class PackedDriverRing(DriverRing[int]):
         self,
         memory: QueueMemory,
         areas: QueueAreas,
-        places: Sequence[RequestPlace],
+        copied: Sequence[memoryview],
         event_idx: bool,
         start: int,
     ) -> None:
-        super().__init__(memory, places, event_idx)
+        super().__init__(memory, copied, event_idx)
         size = self._size
         sizes = QueueAreas.sizes(size, packed=True)
         self._pack_body = memory.packer(PACKED_BODY, areas.descriptor_table, sizes.descriptor_table)
@@ -145,7 +145,7 @@ class PackedDriverRing(DriverRing[int]):
             if chain is None or flags & WRITE:
                 self._refuse_used(buffer_id, length)
             length = 0  # without WRITE it is not said to be a length
-        request = self._places[buffer_id][0].tobytes()
+        request = self._copied[buffer_id].tobytes()
         completion: VirtqueueCompletion = new_tuple(VirtqueueCompletion, (buffer_id, request, length))
         next_slot, next_wrap = advance(slot, self._used_wrap, chain[0], self._size)
         last = len(self.outstanding) == 1

@@ -43,6 +43,7 @@ class Virtqueue:
     address        where the queue's block starts: a multiple of 16; VirtqueueLayout says how long it is
     request_size   bytes of each request's place
     indirect_size  entries of each request's indirect table; 0: no request has one
+    completion_size   bytes of its place that a completion brings a copy of; None: all of them
     translate      from the driver's addresses to the device's; None when they are the same
     start          where the queue begins: an index, in a packed queue a slot with its wrap counter in
                    bit 15; the device must begin there too.  None: at the very start, as all do
@@ -75,6 +76,7 @@ class Virtqueue:
         address: int = 0,
         request_size: int = 0,
         indirect_size: int = 0,
+        completion_size: int | None = None,
         translate: Translate | None = None,
         start: int | None = None,
     ) -> None:
@@ -95,7 +97,8 @@ class Virtqueue:
         self._request_size = request_size
         first = address + layout.request_offset
         self._places = request_places(memory, first, request_size, queue_size)
-        self._ring = driver_ring(memory, layout.areas(address), self._places, features, start)
+        copied = copied_views(memory, self._places, request_size, completion_size)
+        self._ring = driver_ring(memory, layout.areas(address), copied, features, start)
         # Of the request that is being prepared, of which there is one at a time.
         self._buffers: BufferList = []
         self._indirect = False
@@ -326,17 +329,33 @@ def request_places(memory: QueueMemory, first: int, size: int, count: int) -> li
     return [RequestPlace(memory.view(start, size), start, number) for number, start in enumerate(starts)]
 
 
+def copied_views(
+    memory: QueueMemory, places: Sequence[RequestPlace], request_size: int, size: int | None
+) -> list[memoryview]:
+    """What a completion brings a copy of, of each place."""
+    if size is None:
+        return [place.data for place in places]
+    if not 0 <= size <= request_size:
+        raise CallerError(
+            f"a completion brings 0 to {request_size} bytes of the request's place, not {size}",
+            argument="completion_size",
+            value=size,
+            limit=request_size,
+        )
+    return [memory.view(place.address, size) for place in places]
+
+
 def driver_ring(
     memory: QueueMemory,
     areas: QueueAreas,
-    places: Sequence[RequestPlace],
+    copied: Sequence[memoryview],
     features: int,
     start: int | None,
 ) -> SplitDriverRing | PackedDriverRing:
     """The ring of the format that the features ask for."""
     kind = PackedDriverRing if is_packed(features) else SplitDriverRing
-    position = first_position(features) if start is None else check_start(start, len(places), features)
-    return kind(memory, areas, places, has_event_idx(features), position)
+    position = first_position(features) if start is None else check_start(start, len(copied), features)
+    return kind(memory, areas, copied, has_event_idx(features), position)
 
 
 def check_address(address: int, length: int) -> None:

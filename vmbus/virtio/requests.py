@@ -28,7 +28,7 @@ class VirtqueueCompletion(NamedTuple):
     """A request that the device is done with.
 
     id        what add_request returned
-    request   a copy of its place, with what the device wrote there
+    request   a copy of its place, with what the device wrote there; less of it where the queue was made so
     length    bytes that the device says it wrote, from the first writable one on
     """
 

@@ -30,7 +30,7 @@ from .layout import (
     QueueAreas,
 )
 from .notification import event_reached, not_suppressed
-from .requests import RequestPlace, VirtqueueCompletion
+from .requests import VirtqueueCompletion
 from .split_areas import SplitAreas
 
 __all__ = ["SplitDriverRing"]
@@ -51,11 +51,11 @@ class SplitDriverRing(DriverRing[list[int]]):
         self,
         memory: QueueMemory,
         areas: QueueAreas,
-        places: Sequence[RequestPlace],
+        copied: Sequence[memoryview],
         event_idx: bool,
         start: int,
     ) -> None:
-        super().__init__(memory, places, event_idx)
+        super().__init__(memory, copied, event_idx)
         size = self._size
         split = SplitAreas(memory, areas, size)
         self._mask = size - 1
@@ -117,7 +117,7 @@ class SplitDriverRing(DriverRing[list[int]]):
             self._refuse_used(used_id, length)
         entries = chain[0]
         count = len(entries)
-        request = self._places[used_id][0].tobytes()
+        request = self._copied[used_id].tobytes()
         completion: VirtqueueCompletion = new_tuple(VirtqueueCompletion, (used_id, request, length))
         next_index = (taken_index + 1) & 0xFFFF
         if self._wants_event and next_index == self._used_index:
