@@ -2,6 +2,9 @@
 
 A file is taken for one ring, or for the two rings of a channel, when it looks like that.  With
 --offset, --address or --data-size it is taken for a ring whatever it looks like.
+
+With --queue-size and --descriptor-table it is a virtqueue that is shown: indices, the chains that
+the device has, what is wrong, and with --vsock the packets in them.
 """
 
 from __future__ import annotations
@@ -25,9 +28,11 @@ from vmbus.inspection import (
     sample_path,
     type_label,
 )
-from vmbus.sizes import PAGE_SIZE, check_data_size, check_header_size
+from vmbus.sizes import PAGE_SIZE
 
-from .output import UsageError, checked, number, print_json, print_json_lines, print_lines
+from .output import UsageError, number, print_json, print_json_lines, print_lines
+from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
+from .ring_options import add_ring_options
 
 __all__ = ["add_arguments", "execute"]
 
@@ -39,9 +44,16 @@ examples:
   vmbus inspect ring.bin --json | jq '.rings[].packets[].transaction_id_hex'
   dd if=memory.raw skip=16 count=5 bs=4096 | vmbus inspect - --type completion
 
+virtqueues:
+  vmbus inspect memory.raw --queue-size 128 --descriptor-table 0x3f0000 --align 64 --vsock tx
+  vmbus inspect tx.bin --queue-size 8 --descriptor-table 0 --driver-area 0x80 --device-area 0x84 --packed
+  vmbus inspect pages.bin --base 0x3f0000 --queue-size 128 --descriptor-table 0x3f0000 --history --json
+
 TRUST says how far a packet that was read already can be trusted: intact, footer and descriptor agree;
 footer-only, only the footer names its start.  - is a transaction id without a meaning.  In a hexdump
 ^ marks the row at which the ring begins anew, and * stands for rows like the one before.
+
+Of a virtqueue only the chains that wait are to be trusted: what --history shows may be anything by now.
 
 numbers: 4096, 0x1000, 4_096, 4K (also M and G, all binary).
 exit status: 0 done; 1 done, and a finding is an error or a warning; 2 could not be done.
@@ -56,28 +68,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", nargs="?", metavar="FILE", help="the dump; - for standard input")
     parser.add_argument("--sample", action="store_true", help="use a dump that comes with the package")
 
-    where = parser.add_argument_group("where the ring is")
-    place = where.add_mutually_exclusive_group()
-    place.add_argument("--offset", type=number, metavar="N", help="of its control page in the file, in bytes")
-    place.add_argument(
-        "--address",
-        type=number,
-        metavar="N",
-        help="the same as a guest-physical address, on a page boundary",
-    )
-    where.add_argument(
-        "--data-size",
-        type=checked(check_data_size),
-        metavar="N",
-        help="bytes of data behind the control page",
-    )
-    where.add_argument(
-        "--header-size",
-        type=checked(check_header_size),
-        metavar="N",
-        default=PAGE_SIZE,
-        help="bytes from the control page to the data: 4K, 16K or 64K (default 4K)",
-    )
+    add_ring_options(parser)
+    add_queue_options(parser)
 
     what = parser.add_argument_group("what to show")
     what.add_argument("--history", action="store_true", help="also packets read already and still there")
@@ -106,8 +98,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """Inspect and print; 1 when something is wrong with a ring."""
+    """Inspect and print; 1 when something is wrong with a ring, or a queue."""
     check_usage(arguments)
+    if asks_for_queue(arguments):
+        return execute_queue(arguments)
     dump = dump_of(arguments)
     report = inspect_dump(
         dump,
@@ -128,6 +122,41 @@ def execute(arguments: Namespace) -> int:
     else:
         print_lines(report_to_lines(report, with_hexdump=arguments.hexdump))
     return 0 if report.is_sound else 1
+
+
+def execute_queue(arguments: Namespace) -> int:
+    """The same for a virtqueue."""
+    check_queue_usage(arguments)
+    check_no_ring(arguments)
+    from vmbus.inspection import inspect_queue_dump, queue_report_to_lines
+
+    dump = dump_of(arguments)
+    queue = queue_of(arguments, dump)
+    selection = Selection(limit=arguments.limit, history=arguments.history)
+    report = inspect_queue_dump(
+        dump, queue.memory, queue.areas, queue.size, queue.features, vsock=queue.vsock, selection=selection
+    )
+    if arguments.json:
+        print_json(report.to_json())
+    elif arguments.jsonl:
+        print_json_lines(queue_json_lines(report.to_json()))
+    else:
+        print_lines(queue_report_to_lines(report, with_hexdump=arguments.hexdump))
+    return 0 if report.is_sound else 1
+
+
+def check_no_ring(arguments: Namespace) -> None:
+    """Raise UsageError for options that only a ring has."""
+    for name in ("offset", "address", "data_size", "type", "transaction"):
+        if getattr(arguments, name) is not None:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} is of a ring, and --queue-size makes it a virtqueue; leave one out")
+    if arguments.header_size != PAGE_SIZE:
+        raise UsageError("--header-size is of a ring, and --queue-size makes it a virtqueue; leave one out")
+    if arguments.whole:
+        raise UsageError("--whole is of a ring; a queue's buffers are shown with --hexdump")
+    if arguments.sample:
+        raise UsageError("--sample is a dump of rings; a virtqueue takes a FILE")
 
 
 def check_usage(arguments: Namespace) -> None:
@@ -196,3 +225,13 @@ def json_lines(report: Report, *, whole: bool) -> Iterator[dict[str, Any]]:
         for key, kind in (("consumed", "consumed"), ("packets", "packet"), ("findings", "finding")):
             for one in lists[key]:
                 yield {"kind": kind, "ring": ring["address"], **one}
+
+
+def queue_json_lines(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The document of a queue object by object, each with its kind and the address of its queue's table."""
+    for queue in document["queues"]:
+        lists = {key: queue.pop(key) for key in ("history", "chains", "findings")}
+        yield {"schema": document["schema"], "kind": "queue", "source": document["source"], **queue}
+        for key, kind in (("history", "used"), ("chains", "chain"), ("findings", "finding")):
+            for one in lists[key]:
+                yield {"kind": kind, "queue": queue["descriptor_table"], **one}

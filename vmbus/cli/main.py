@@ -36,6 +36,12 @@ class Command(NamedTuple):
     load: Callable[[], ModuleType]
 
 
+def load_convert() -> ModuleType:
+    from . import convert_command
+
+    return convert_command
+
+
 def load_inspect() -> ModuleType:
     from . import inspect_command
 
@@ -45,9 +51,14 @@ def load_inspect() -> ModuleType:
 #: Each command's module has `add_arguments(parser)` and `execute(arguments) -> exit status`.
 COMMANDS = {
     "inspect": Command(
-        "show a ring: control page, waiting packets, what is wrong",
+        "show a ring or a virtqueue: indices, what waits, what is wrong",
         "vmbus inspect ring.bin --history",
         load_inspect,
+    ),
+    "convert": Command(
+        "turn dumps and captures into pcapng, pcap, JSON lines or payloads",
+        "vmbus convert ring.bin --to pcapng -o ring.pcapng",
+        load_convert,
     ),
 }
 
@@ -129,7 +140,7 @@ def overview_parser() -> Parser:
     parser = Parser(
         prog="vmbus",
         usage="vmbus COMMAND [options]",
-        description="Hyper-V VMBus ring buffers: look into dumped ones.",
+        description="Hyper-V VMBus ring buffers and virtqueues: look into dumped ones.",
         epilog=(
             f"commands:\n{commands}\n\nexamples:\n  vmbus inspect --sample\n{examples}\n\n"
             "exit status: 0 done; 1 done, and something is wrong with what was looked at; 2 could not be\n"

@@ -1,8 +1,12 @@
-"""Rings in a dump: find, walk, recover, check, report.
+"""Rings and virtqueues in a dump: find, walk, recover, check, report, convert.
 
 Where the rings of this package refuse what is malformed, inspection shows it and says what is wrong.
 Nothing here ever stores into the memory it looks at.
+
+What looks at virtqueues, and what reads and writes captures, is imported when first asked for.
 """
+
+import typing
 
 from .checks import Verdict, check_control
 from .dump import Dump, open_dump, read_stream, sample_path
@@ -51,3 +55,50 @@ __all__ = [
     "type_label",
     "walk",
 ]
+
+# What is imported when the first of them is asked for: whoever looks at rings does not wait for vmbus.virtio.
+_QUEUE_NAMES = (
+    "DescriptorReport",
+    "QueueChainReport",
+    "QueueDumpReport",
+    "QueueReport",
+    "QueueVerdict",
+    "UsedReport",
+    "VsockPacketReport",
+    "examine_vsock_packet",
+    "inspect_queue",
+    "inspect_queue_dump",
+    "queue_report_to_lines",
+    "queue_to_json",
+    "vsock_packet_to_json",
+)
+_CAPTURE_NAMES = (
+    "LINKTYPE_USER0",
+    "CapturedPacket",
+    "Convertible",
+    "ConvertiblePacket",
+    "PcapWriter",
+    "PcapngWriter",
+    "capture_packets",
+    "is_capture",
+    "queue_packets",
+    "read_capture",
+    "ring_packets",
+)
+
+
+def __getattr__(name: str) -> typing.Any:
+    """The names about virtqueues, and those about captures."""
+    if name in _QUEUE_NAMES:
+        from . import queues
+
+        return getattr(queues, name)
+    if name in _CAPTURE_NAMES:
+        from . import captures
+
+        return getattr(captures, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_QUEUE_NAMES, *_CAPTURE_NAMES})

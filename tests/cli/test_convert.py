@@ -1,0 +1,584 @@
+"""`vmbus convert`: rings, virtqueues of sockets and captures, into each form, and what becomes of files.
+
+What was written is read back here with struct alone.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import shlex
+import struct
+import sys
+from pathlib import Path
+from threading import Thread
+from typing import NamedTuple
+from unittest import mock
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.cli.running import Ending, needs_dev_full, posix_only, ring_with, run
+from tests.helpers import SAMPLE_NAMES, SAMPLES, sample
+from tests.virtio.by_hand import Areas, HandDriver
+from vmbus.cli.main import COMMANDS, main
+from vmbus.memory import GuestMemory
+from vmbus.virtio import VirtioFeatures, connected_virtqueues
+
+SOME_RING = SAMPLES / "ring-4-pages.bin"
+IN_BAND = 6
+VSOCK, USER0 = 271, 147
+NANOSECONDS = 1_000_000_000
+
+#: Five bytes from guest 3, port 1024 to the host's port 1234, and how a capture begins with them.
+FIVE_BYTES = bytes.fromhex(
+    "0300000000000000 0200000000000000 00040000 d2040000 05000000 0100 0500 00000000 00000400 00000000"
+)
+PSEUDO_HEADER = bytes.fromhex("0300000000000000 0200000000000000 00040000 d2040000 0400 0200 2c00 0000")
+RECORD = PSEUDO_HEADER + FIVE_BYTES + b"hello"
+CLOSED = FIVE_BYTES[:24] + struct.pack("<IHH", 0, 1, 3) + bytes(12)
+CLOSED_RECORD = PSEUDO_HEADER[:24] + struct.pack("<HHHH", 2, 2, 44, 0) + CLOSED
+
+
+class Frame(NamedTuple):
+    """A packet of a capture, read by hand."""
+
+    link_type: int
+    time: int
+    original: int
+    data: bytes
+    comment: str | None = None
+
+
+def pcapng_frames(data: bytes) -> list[Frame]:
+    """The packets of a file as we write it: one section, one interface, nanoseconds."""
+    place, link_type, frames = 0, -1, []
+    while place < len(data):
+        kind, length = struct.unpack_from("<II", data, place)
+        assert data[place + length - 4 : place + length] == struct.pack("<I", length)
+        body = data[place + 8 : place + length - 4]
+        if kind == 1:
+            (link_type,) = struct.unpack_from("<H", body)
+            assert struct.pack("<HHB", 9, 1, 9) in body
+        elif kind == 6:
+            number, high, low, captured, original = struct.unpack_from("<5I", body)
+            assert number == 0
+            rest = body[20 + (captured + 3) // 4 * 4 :]
+            comment = None
+            if rest:
+                code, size = struct.unpack_from("<HH", rest)
+                assert code == 1
+                comment = rest[4 : 4 + size].decode()
+            frames.append(Frame(link_type, high << 32 | low, original, body[20 : 20 + captured], comment))
+        place += length
+    return frames
+
+
+def pcap_frames(data: bytes) -> list[Frame]:
+    magic, _, _, _, _, _, link_type = struct.unpack_from("<IHHiIII", data)
+    assert magic == 0xA1B23C4D
+    place, frames = 24, []
+    while place < len(data):
+        seconds, rest, captured, original = struct.unpack_from("<4I", data, place)
+        place += 16
+        frames.append(
+            Frame(link_type, seconds * NANOSECONDS + rest, original, data[place : place + captured])
+        )
+        place += captured
+    return frames
+
+
+READERS = {"pcapng": pcapng_frames, "pcap": pcap_frames}
+
+
+def pcap(*packets: tuple[bytes, int], link_type: int = VSOCK) -> bytes:
+    """A capture to convert: (data, seconds)."""
+    file = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, link_type)
+    for data, seconds in packets:
+        file += struct.pack("<4I", seconds, 7, len(data), len(data)) + data
+    return file
+
+
+class BytesEnding(NamedTuple):
+    """How a run ended that printed bytes."""
+
+    status: int
+    out: bytes
+    err: str
+
+
+def run_bytes(*words: object, stdin: bytes = b"") -> BytesEnding:
+    """Run one command line in this process, with a standard output that takes bytes."""
+    below = io.BytesIO()
+    given, out, err = io.TextIOWrapper(io.BytesIO(stdin)), io.TextIOWrapper(below), io.StringIO()
+    with (
+        mock.patch.object(sys, "stdin", given),
+        mock.patch.object(sys, "stdout", out),
+        mock.patch.object(sys, "stderr", err),
+    ):
+        status = main([str(word) for word in words])
+    Ending(status, "", err.getvalue()).check()
+    assert status != 2 or below.getvalue() == b""
+    return BytesEnding(status, below.getvalue(), err.getvalue())
+
+
+def converted(*words: object, stdin: bytes = b"", status: int = 0) -> bytes:
+    ending = run_bytes("convert", *words, stdin=stdin)
+    assert ending.status == status, ending.err
+    return ending.out
+
+
+def objects(*words: object, stdin: bytes = b"", status: int = 0) -> list[dict]:
+    return [
+        json.loads(line)
+        for line in converted(*words, "--to", "jsonl", stdin=stdin, status=status).splitlines()
+    ]
+
+
+# -- out of rings -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SAMPLE_NAMES)
+@pytest.mark.parametrize("options", [[], ["--history"], ["--history", "--limit", 3]], ids=len)
+def test_json_lines_of_a_ring_are_those_of_inspect(name, options):
+    path = SAMPLES / f"{name}.bin"
+    shown = [
+        one
+        for one in run("inspect", "--jsonl", *options, path).objects
+        if one["kind"] in ("packet", "consumed")
+    ]
+    assert objects(path, *options) == shown
+    assert shown
+
+
+@pytest.mark.parametrize("name", SAMPLE_NAMES)
+def test_raw_is_every_payload_one_behind_the_other(name):
+    _, written = sample(name)
+    whole = converted(SAMPLES / f"{name}.bin", "--to", "raw", "--history")
+    assert whole == bytes.fromhex("".join(one["payload"] for one in written["packets"]))
+
+
+@pytest.mark.parametrize("form", READERS)
+@pytest.mark.parametrize("name", SAMPLE_NAMES)
+def test_a_frame_of_a_ring_is_the_packet_in_the_image_without_its_footer(name, form):
+    image, written = sample(name)
+    data = image[4096:] * 2
+    frames = READERS[form](converted(SAMPLES / f"{name}.bin", "--to", form, "--history"))
+    expected = [data[one["offset"] : one["offset"] + one["length8"] * 8] for one in written["packets"]]
+    assert [frame.data for frame in frames] == expected
+    assert {(frame.link_type, frame.time) for frame in frames} == {(USER0, 0)}
+    assert all(frame.original == len(frame.data) for frame in frames)
+
+
+def test_a_frame_of_a_ring_says_where_it_was_and_the_file_what_its_frames_are():
+    data = converted("--sample", "--history", "--to", "pcapng")
+    assert b"VMBus ring packet: descriptor, header and payload as they lie in the ring" in data
+    comments = [frame.comment for frame in pcapng_frames(data)]
+    assert comments[3] == "ring at 0x0, offset 0x0fd0, waiting, gpa-direct, transaction 0x17"
+    assert comments[-1] == "ring at 0x2000, offset 0x0fe0, waiting, in-band, transaction 0x0"
+    assert "read already" in comments[0]
+
+
+def test_of_a_broken_ring_all_there_is_is_converted_and_the_status_is_1(tmp_path):
+    file = tmp_path / "ring.bin"
+    image = bytearray(ring_with((IN_BAND, b"first..."), (31337, b"second.."), (IN_BAND, b"third...")))
+    struct.pack_into("<H", image, 4096 + 64 + 4, 400)  # the third says that it is longer than the ring
+    file.write_bytes(image)
+    first, second, third = pcapng_frames(converted(file, "--to", "pcapng", status=1))
+    assert (first.data, second.data) == (bytes(image[4096:4120]), bytes(image[4128:4152]))
+    assert third.data == bytes(image[4160:4192])
+    assert "unknown-31337" in second.comment
+    assert "broken: descriptor-type" in second.comment
+    assert "broken: " in third.comment
+    assert converted(file, "--to", "raw", status=1) == b"first...second.."
+    assert len(objects(file, status=1)) == 3
+
+
+def test_the_options_of_inspect_say_where_a_ring_is(tmp_path):
+    file = tmp_path / "memory.raw"
+    file.write_bytes(bytes(0x1000) + SOME_RING.read_bytes() + bytes(77))
+    where = ["--address", "0x1000", "--data-size", "16K"]
+    assert converted(file, *where, "--to", "raw") == converted(SOME_RING, "--to", "raw")
+    assert objects(file, *where)[0]["ring"] == 0x1000
+    assert run("convert", file, "--address", "0x1001", "--to", "raw").status == 2
+
+
+def test_a_ring_may_come_from_standard_input():
+    assert converted("-", "--to", "raw", stdin=SOME_RING.read_bytes()) == converted(SOME_RING, "--to", "raw")
+
+
+def test_what_is_neither_ring_nor_capture_cannot_be_converted(tmp_path):
+    file = tmp_path / "noise"
+    file.write_bytes(b"\x7fELF" + bytes(8188))
+    ending = run("convert", file, "--to", "raw")
+    assert ending.status == 2
+    assert ending.err.startswith(f"vmbus: {file}: no ring at 0x0")
+
+
+# -- out of captures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_a_capture_becomes_the_other_form_with_its_times_and_lengths(form):
+    capture = pcap((RECORD, 1_700_000_000), (CLOSED_RECORD, 2**32 - 1))
+    frames = READERS[form](converted("-", "--to", form, stdin=capture))
+    assert frames == [
+        Frame(VSOCK, 1_700_000_000 * NANOSECONDS + 7000, 81, RECORD),
+        Frame(VSOCK, (2**32 - 1) * NANOSECONDS + 7000, 76, CLOSED_RECORD),
+    ]
+
+
+def test_a_capture_comes_back_out_of_the_other_form(tmp_path):
+    first, second = tmp_path / "a.pcapng", tmp_path / "b.pcap"
+    first.write_bytes(converted("-", "--to", "pcapng", stdin=pcap((RECORD, 1), (CLOSED_RECORD, 2))))
+    second.write_bytes(converted(first, "--to", "pcap"))
+    assert converted(second, "--to", "pcapng") == first.read_bytes()
+
+
+def test_json_lines_of_a_capture_show_pseudo_header_and_packet():
+    (shown, closed) = objects("-", stdin=pcap((RECORD, 1), (CLOSED_RECORD, 2)))
+    expected = {
+        "kind": "capture",
+        "place": 24,
+        "timestamp": NANOSECONDS + 7000,
+        "captured_length": 81,
+        "original_length": 81,
+        "comment": None,
+        "src_cid": 3,
+        "src_cid_hex": "0x3",
+        "dst_cid": 2,
+        "dst_cid_hex": "0x2",
+        "src_port": 1024,
+        "dst_port": 1234,
+        "operation": "payload",
+        "operation_value": 4,
+        "transport": "virtio",
+        "transport_value": 2,
+        "transport_header": FIVE_BYTES.hex(),
+        "payload_length": 5,
+        "payload": b"hello".hex(),
+        "findings": [],
+    }
+    assert {key: shown[key] for key in expected} == expected
+    assert set(shown) == {*expected, "vsock"}
+    assert (shown["vsock"]["operation"], shown["vsock"]["type"]) == ("rw", "stream")
+    assert (closed["operation"], closed["vsock"]["operation"]) == ("disconnect", "rst")
+
+
+def test_raw_of_a_capture_is_what_was_sent():
+    assert (
+        converted("-", "--to", "raw", stdin=pcap((RECORD, 1), (CLOSED_RECORD, 2), (RECORD, 3)))
+        == b"hellohello"
+    )
+
+
+def test_a_record_of_another_transport_has_no_virtio_header():
+    other = PSEUDO_HEADER[:26] + struct.pack("<HHH", 1, 7, 0) + b"opaque!" + b"hello"
+    (shown,) = objects("-", stdin=pcap((other, 1)))
+    assert (shown["vsock"], shown["transport"], shown["payload"]) == (None, "no-info", b"hello".hex())
+    assert converted("-", "--to", "raw", stdin=pcap((other, 1))) == b"hello"
+
+
+def test_what_was_not_captured_is_no_finding_and_what_is_missing_is_one():
+    cut = pcap() + struct.pack("<4I", 1, 0, 78, 81) + RECORD[:78]
+    (shown,) = objects("-", stdin=cut)
+    assert (shown["findings"], shown["payload"], shown["original_length"]) == ([], b"he".hex(), 81)
+    (shown,) = objects("-", stdin=pcap((RECORD[:78], 1)), status=1)
+    assert [one["check"] for one in shown["findings"]] == ["vsock-length"]
+    frames = pcapng_frames(converted("-", "--to", "pcapng", stdin=cut))
+    assert frames == [Frame(VSOCK, NANOSECONDS, 81, RECORD[:78])]
+
+
+def test_packets_of_other_link_types_are_passed_over(tmp_path):
+    file = bytes.fromhex("0a0d0d0a 1c000000 4d3c2b1a 01000000 ffffffffffffffff 1c000000")
+    for link_type in (1, VSOCK):
+        file += struct.pack("<IIHHII", 1, 20, link_type, 0, 0, 20)
+    for number, data in ((0, bytes(60)), (1, RECORD)):
+        padded = data + bytes(-len(data) % 4)
+        length = 32 + len(padded)
+        file += struct.pack("<7I", 6, length, number, 0, 5, len(data), len(data)) + padded
+        file += struct.pack("<I", length)
+    assert pcap_frames(converted("-", "--to", "pcap", stdin=file)) == [Frame(VSOCK, 5000, 81, RECORD)]
+
+
+def test_a_capture_without_packets_becomes_one_without_packets():
+    assert converted("-", "--to", "raw", stdin=pcap()) == b""
+    assert len(converted("-", "--to", "pcap", stdin=pcap(link_type=1))) == 24
+
+
+@pytest.mark.parametrize("limit", [0, 1, 2, 3])
+def test_the_first_packets_of_a_capture_may_be_asked_for_even_of_one_that_is_cut_off(limit):
+    capture = pcap((RECORD, 1), (RECORD, 2)) + bytes(5)
+    ending = run_bytes("convert", "-", "--to", "raw", "--limit", limit, stdin=capture)
+    assert (ending.status, ending.out) == ((0, b"hello" * limit) if limit <= 2 else (2, b""))
+
+
+REFUSED_CAPTURES = {
+    "cut off": (pcap((RECORD, 1)) + bytes(3), "at 0x79, a record needs 16 bytes, and there are 3"),
+    "of another link type": (
+        pcap((bytes(60), 1), link_type=1),
+        "has no packets of vsock: their link type is 271, and here is 1",
+    ),
+    "less than a pseudo header": (
+        pcap((RECORD, 1), (RECORD[:31], 2)),
+        "at 0x79, a captured packet has 31 bytes, and its pseudo header alone 32",
+    ),
+    "cut in its header": (pcap()[:20], "at 0x0, the header of a pcap file needs 24 bytes, and there are 20"),
+}
+
+
+@pytest.mark.parametrize("form", ["pcapng", "pcap", "jsonl", "raw"])
+@pytest.mark.parametrize(("capture", "message"), REFUSED_CAPTURES.values(), ids=REFUSED_CAPTURES)
+def test_a_capture_that_is_not_whole_gives_nothing(capture, message, form):
+    ending = run_bytes("convert", "-", "--to", form, stdin=capture)
+    assert ending == (2, b"", f"vmbus: standard input: {message}\n")
+
+
+def test_a_time_that_pcap_has_no_room_for_is_refused_with_the_packet():
+    file = bytes.fromhex("0a0d0d0a 1c000000 4d3c2b1a 01000000 ffffffffffffffff 1c000000")
+    file += struct.pack("<IIHHI", 1, 28, VSOCK, 0, 0) + struct.pack("<HHB3xI", 9, 1, 0, 28)  # whole seconds
+    file += struct.pack("<7I", 6, 32 + 84, 0, 1, 0, 81, 81) + RECORD + bytes(3) + struct.pack("<I", 32 + 84)
+    ending = run_bytes("convert", "-", "--to", "pcap", stdin=file)
+    assert ending.status == 2
+    assert ending.err.startswith(
+        "vmbus: standard input: packet 1 does not fit the other form: timestamp is 0 to"
+    )
+    (frame,) = pcapng_frames(converted("-", "--to", "pcapng", stdin=file))
+    assert frame.time == (1 << 32) * NANOSECONDS
+
+
+# -- out of virtqueues ------------------------------------------------------------------------------
+
+TX = ["--queue-size", 8, "--descriptor-table", 0, "--vsock", "tx"]
+
+
+@pytest.fixture(scope="module")
+def queue_dump(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[object]]:
+    """A tx queue in which one packet waits in one descriptor, and one with its data in a second."""
+    memory = GuestMemory([(0, bytearray(0x10000))])
+    driver, _ = connected_virtqueues(8, VirtioFeatures.VERSION_1, memory=memory, request_size=0)
+    memory.write(0x8000, FIVE_BYTES + b"hello")
+    memory.write(0x9000, FIVE_BYTES)
+    memory.write(0xA000, b"world")
+    driver.add_request(lambda place, add: add(0x8000, 49))
+    driver.add_request(lambda place, add: (add(0x9000, 44), add(0xA000, 5)))
+    file = tmp_path_factory.mktemp("queue") / "memory.raw"
+    file.write_bytes(memory.read(0, 0x10000))
+    areas = driver.areas
+    return file, [*TX, "--driver-area", areas.driver_area, "--device-area", areas.device_area]
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_the_packets_of_a_socket_queue_become_captured_vsock_packets(queue_dump, form):
+    file, where = queue_dump
+    frames = READERS[form](converted(file, *where, "--to", form))
+    assert [(frame.link_type, frame.data) for frame in frames] == [
+        (VSOCK, RECORD),
+        (VSOCK, RECORD[:-5] + b"world"),
+    ]
+    if form == "pcapng":
+        assert frames[1].comment == "tx queue at 0x0, chain 1, waiting"
+
+
+def test_the_packets_of_a_socket_queue_become_objects_and_payloads(queue_dump):
+    file, where = queue_dump
+    shown = objects(file, *where)
+    inspected = run("inspect", file, *where, "--jsonl").objects
+    assert shown == [one for one in inspected if one["kind"] == "chain"]
+    assert [(one["kind"], one["queue"], one["head"]) for one in shown] == [("chain", 0, 0), ("chain", 0, 1)]
+    assert {one["vsock"]["operation"] for one in shown} == {"rw"}
+    assert converted(file, *where, "--to", "raw") == b"helloworld"
+    assert converted(file, *where, "--to", "raw", "--limit", 1) == b"hello"
+
+
+def test_what_a_device_gave_the_driver_is_in_the_history_of_the_rx_queue(tmp_path):
+    memory = GuestMemory([(0, bytearray(0x10000))])
+    driver, device = connected_virtqueues(8, memory=memory, request_size=0)
+    driver.add_request(lambda place, add: add(0x8000, 256, from_dev=True))
+    chain = device.pop_descriptor_chain()
+    chain.write_all(FIVE_BYTES + b"hello")
+    device.add_used(chain.head_index, 49)
+    file = tmp_path / "memory.raw"
+    file.write_bytes(memory.read(0, 0x10000))
+    areas = driver.areas
+    where = ["--queue-size", 8, "--descriptor-table", 0, "--vsock", "rx"]
+    where += ["--driver-area", areas.driver_area, "--device-area", areas.device_area]
+    assert converted(file, *where, "--to", "raw") == b""
+    assert converted(file, *where, "--to", "raw", "--history") == b"hello"
+    inspected = run("inspect", file, *where, "--history", "--jsonl").objects
+    assert objects(file, *where, "--history") == [one for one in inspected if one["kind"] == "used"]
+    (frame,) = pcapng_frames(converted(file, *where, "--to", "pcapng", "--history"))
+    assert frame.data == RECORD
+    assert frame.comment == "rx queue at 0x0, chain 0, used already, perhaps overwritten"
+
+
+# -- how it is asked for ----------------------------------------------------------------------------
+
+USAGE = {
+    "no form": ["--sample"],
+    "an unknown form": ["--sample", "--to", "xml"],
+    "no file": ["--to", "raw"],
+    "a file and the sample": ["x", "--sample", "--to", "raw"],
+    "two places": ["x", "--offset", 1, "--address", 4096, "--to", "raw"],
+    "a number that is none": ["x", "--limit", "many", "--to", "raw"],
+    "a queue without --vsock": ["x", "--queue-size", 8, "--descriptor-table", 0, "--to", "raw"],
+    "a queue of events": ["x", *TX[:-1], "event", "--to", "raw"],
+    "a queue without a table": ["x", "--queue-size", 8, "--vsock", "tx", "--to", "raw"],
+    "a queue at an offset": ["x", *TX, "--offset", 8, "--to", "raw"],
+}
+
+
+@pytest.mark.parametrize("words", USAGE.values(), ids=USAGE)
+def test_what_makes_no_sense_is_refused_in_one_line_with_where_to_look(words):
+    ending = run("convert", *words)
+    assert ending.status == 2
+    assert "(try 'vmbus convert --help')" in ending.err
+
+
+def test_history_makes_no_sense_for_a_capture():
+    assert "--history is for dumps" in run("convert", "-", "--to", "raw", "--history", stdin=pcap()).err
+
+
+def examples() -> list[str]:
+    """The command lines of the help, without the remarks behind them."""
+    section = run("convert", "--help").out.partition("\nexamples:\n")[2].partition("\n\n")[0]
+    return [re.split(r" {2,}", line.strip())[0] for line in section.splitlines()]
+
+
+@pytest.mark.parametrize("example", [*examples(), COMMANDS["convert"].example])
+def test_every_example_of_the_help_runs(example, tmp_path, monkeypatch):
+    (tmp_path / "ring.bin").write_bytes(SOME_RING.read_bytes())
+    (tmp_path / "vsock.pcapng").write_bytes(converted("-", "--to", "pcapng", stdin=pcap((RECORD, 1))))
+    memory = GuestMemory([(0, bytearray(0x80000))])
+    driver = HandDriver(memory, Areas(0x7A000, 0x7A800, 0x7B000), size=128)
+    memory.write(0x9000, RECORD[32:])
+    driver.offer((0x9000, 49, 0))
+    (tmp_path / "memory.raw").write_bytes(memory.read(0, 0x80000))
+    monkeypatch.chdir(tmp_path)
+
+    before = set(os.listdir())
+    command, _, _ = re.split(r" ([|>]) ", example + " | ")[:3]
+    words = shlex.split(command)
+    assert words[:2] == ["vmbus", "convert"]
+    ending = run_bytes(*words[1:])
+    assert ending.status == 0
+    written = b"".join(Path(name).read_bytes() for name in set(os.listdir()) - before)
+    assert len(ending.out + written) > 80
+
+
+def test_a_file_that_is_not_there_is_named():
+    assert run("convert", "nowhere.bin", "--to", "raw").err == (
+        "vmbus: nowhere.bin: cannot be read: No such file or directory\n"
+    )
+
+
+# -- where it goes ----------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize("form", ["pcapng", "pcap", "raw", "jsonl"])
+def test_only_text_is_written_to_a_terminal(form):
+    terminal, err = Terminal(), io.StringIO()
+    with mock.patch.object(sys, "stdout", terminal), mock.patch.object(sys, "stderr", err):
+        status = main(["convert", "--sample", "--to", form])
+    if form == "jsonl":
+        assert (status, len(terminal.getvalue().splitlines())) == (0, 5)
+    else:
+        assert (status, terminal.getvalue()) == (2, "")
+        assert "-o FILE, or a pipe" in err.getvalue()
+
+
+@pytest.mark.parametrize("form", ["pcapng", "pcap", "raw", "jsonl"])
+def test_a_file_gets_what_standard_output_would(form, tmp_path):
+    file = tmp_path / "out"
+    ending = run("convert", "--sample", "--to", form, "-o", file)
+    assert (ending.status, ending.out) == (0, "")
+    assert file.read_bytes() == converted("--sample", "--to", form, "-o", "-")
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
+    file = tmp_path / "out"
+    file.write_bytes(b"what was there before")
+    file.chmod(0o640)
+    broken = pcap((RECORD, 1), (RECORD, 2)) + bytes(3)
+    assert run("convert", "-", "--to", "pcapng", "--output", file, stdin=broken).status == 2
+    assert file.read_bytes() == b"what was there before"
+    assert os.listdir(tmp_path) == ["out"]
+    assert run("convert", "-", "--to", "raw", "--output", file, stdin=pcap((RECORD, 1))).status == 0
+    assert file.read_bytes() == b"hello"
+    assert os.listdir(tmp_path) == ["out"]
+    if os.name == "posix":
+        assert file.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_file_may_be_converted_into_itself(tmp_path):
+    file = tmp_path / "capture"
+    file.write_bytes(pcap((RECORD, 1)))
+    assert run("convert", file, "--to", "pcapng", "-o", file).status == 0
+    assert [frame.data for frame in pcapng_frames(file.read_bytes())] == [RECORD]
+
+
+@posix_only
+def test_behind_a_link_the_file_is_replaced_and_the_link_stays(tmp_path):
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("file")
+    assert run("convert", "--sample", "--to", "raw", "-o", tmp_path / "link").status == 0
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == converted("--sample", "--to", "raw")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_named_pipe_is_written_to(tmp_path):
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    got: list[bytes] = []
+    reader = Thread(target=lambda: got.append(fifo.read_bytes()), daemon=True)
+    reader.start()  # and waits until somebody opens the pipe to write
+    assert run("convert", "--sample", "--to", "raw", "-o", fifo).status == 0
+    reader.join(60)
+    assert got == [converted("--sample", "--to", "raw")]
+
+
+def test_a_place_that_takes_no_file_is_named_as_it_was_given(tmp_path):
+    directory = run("convert", "--sample", "--to", "raw", "-o", tmp_path)
+    assert directory.err == f"vmbus: {tmp_path}: Is a directory\n"
+    missing = tmp_path / "missing" / "out"
+    assert run("convert", "--sample", "--to", "raw", "-o", missing).err == (
+        f"vmbus: {missing}: No such file or directory\n"
+    )
+
+
+@needs_dev_full
+def test_a_full_disk_is_told():
+    assert run("convert", "--sample", "--to", "raw", "-o", "/dev/full").err == (
+        "vmbus: /dev/full: No space left on device\n"
+    )
+
+
+# -- any bytes --------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(
+    st.sampled_from([b"", pcap((RECORD, 1), (CLOSED_RECORD, 2)), ring_with((IN_BAND, b"payload."))]),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=3),
+    st.binary(max_size=40),
+    st.sampled_from(["pcapng", "pcap", "jsonl", "raw"]),
+    st.sampled_from(
+        [[], ["--offset", 0], ["--limit", 1], ["--queue-size", 4, "--descriptor-table", 0, "--vsock", "tx"]]
+    ),
+)
+def test_any_bytes_are_converted_or_refused_in_one_line(start, changes, end, form, options):
+    data = bytearray(start + end)
+    for place, value in changes:
+        if data:
+            data[place % len(data)] = value
+    run_bytes("convert", "-", "--to", form, *options, stdin=bytes(data))
