@@ -87,7 +87,7 @@ def test_no_name_stands_in_the_table_twice():
 def test_an_everyday_name_is_the_same_object_as_its_parts(name):
     part = importlib.import_module(f"vmbus.{EVERYDAY[name]}")
     assert getattr(vmbus, name) is getattr(part, name)
-    assert name in part.__all__
+    assert name in part.__all__ or name in dir(part)
 
 
 @pytest.mark.parametrize("part", sorted(TABLE))
@@ -202,3 +202,19 @@ def test_what_a_file_lists_is_there(path):
     listed = module.__all__
     assert all(hasattr(module, name) for name in listed)
     assert list(listed) == sorted(listed, key=order)
+
+
+@pytest.mark.parametrize("hub, listed", [("queues", "_QUEUE_NAMES"), ("captures", "_CAPTURE_NAMES")])
+def test_what_inspection_imports_later_is_what_its_two_modules_offer(hub, listed):
+    from vmbus import inspection
+
+    module = importlib.import_module(f"vmbus.inspection.{hub}")
+    assert sorted(getattr(inspection, listed)) == sorted(module.__all__)
+    for name in module.__all__:
+        assert getattr(inspection, name) is getattr(module, name)
+        assert name in dir(inspection)
+
+
+def test_whoever_looks_at_rings_does_not_load_virtqueues():
+    loaded = loaded_by("import vmbus.inspection")
+    assert not {name for name in loaded if name.startswith("vmbus.virtio") or "pcapng" in name}

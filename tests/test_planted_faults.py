@@ -22,12 +22,22 @@ import pytest
 
 from tests.planted_channel_faults import PLANTED_CHANNEL_FAULTS
 from tests.planted_faults import PLANTED_FAULTS, PlantedFault
+from tests.planted_network_faults import PLANTED_NETWORK_FAULTS
 from tests.planted_queue_faults import PLANTED_QUEUE_FAULTS
+from tests.planted_vsock_connection_faults import PLANTED_VSOCK_CONNECTION_FAULTS
+from tests.planted_vsock_faults import PLANTED_VSOCK_FAULTS
 
 ROOT = Path(__file__).parent.parent
 SEED = 20250825
 
-ALL_FAULTS = [*PLANTED_FAULTS, *PLANTED_CHANNEL_FAULTS, *PLANTED_QUEUE_FAULTS]
+ALL_FAULTS = [
+    *PLANTED_FAULTS,
+    *PLANTED_CHANNEL_FAULTS,
+    *PLANTED_QUEUE_FAULTS,
+    *PLANTED_VSOCK_FAULTS,
+    *PLANTED_VSOCK_CONNECTION_FAULTS,
+    *PLANTED_NETWORK_FAULTS,
+]
 
 #: What an implementation of rings or virtqueues is most easily wrong in: each must be among the faults, by this name.
 EXPECTED_NAMES = {
@@ -52,6 +62,11 @@ EXPECTED_NAMES = {
     "failed prepare leaves a request half made",
     "event not published where completions end",
     "second part of a range lost",
+    "getter that reads the guest's memory again",
+    "data as long as its descriptor",
+    "credit not spent",
+    "reset answered with a reset",
+    "refused buffer not given back",
 }
 
 #: A failure need not be made small here, only found.

@@ -5,7 +5,7 @@ other give a ratio, so that a machine that is busy for a while slows both, and t
 ratios counts; the times beside it are medians too.  Every payload that arrives is compared with the
 one that was sent.  Only names of the public front doors are used.  Rings have 256 KiB of data.
 
-In rows 1 to 9, 15 and 16 a ratio of 2 means twice as fast as the other side, so more is better; in rows 12 and
+In rows 1 to 9 and 15 to 17 a ratio of 2 means twice as fast as the other side, so more is better; in rows 12 and
 13 it is our time divided by theirs, so less is better.
 
 Nothing fails on a slow machine: the exit status is 0 whatever the ratios are.
@@ -40,6 +40,8 @@ from two_processes import (
     pipe_stream,
     socket_round_trips,
     socket_stream,
+    unix_stream,
+    vsock_stream,
 )
 
 from vmbus import (
@@ -61,6 +63,7 @@ BATCH = 32
 #: How often a side does its work in one repetition: so often that it takes tens of milliseconds.
 ROUNDS = {
     "requests": 2000,
+    "streamed": 30000,
     "built": 200,
     "small": 200,
     "large": 50,
@@ -371,7 +374,9 @@ SMALL_WORK = "send + receive, 64 B"
 BATCH_WORK = f"send_many + receive_many, {BATCH} x 64 B"
 LARGE_WORK = "send + receive, 16 KiB"
 REQUEST_WORK = "request and response, 64 B"
+VSOCK_WORK = "vsock stream, 4 KiB a send"
 PIPE = "multiprocessing.Pipe"
+STREAM = "a Unix stream socket"
 CONSTRUCT = "the same, construct building, parsing"
 SEQPACKET = "SEQPACKET socket pair"
 SEQPACKET_PINNED = "the same pair; both on two CPUs"
@@ -482,6 +487,16 @@ def row_16(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
     yield Contest(16, f"split virtqueue, {REQUEST_WORK}", CONSTRUCT, Figure(12, 16), "request", ours, theirs)
 
 
+def row_17(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    (payload,) = payloads_of(4096)[:1]
+    for work, from_guest in (("guest to host", True), ("host to guest", False)):
+        ours = vsock_stream(
+            cleanup, payload, rounds["streamed"], from_guest=from_guest, buffer_size=RING_SIZE
+        )
+        theirs = unix_stream(cleanup, payload, rounds["streamed"])
+        yield Contest(17, f"{VSOCK_WORK}, {work}", STREAM, Figure(0.3, 0.5), "packet", ours, theirs)
+
+
 ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
     1: row_1,
     2: row_2,
@@ -496,6 +511,7 @@ ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
     13: row_13,
     15: row_15,
     16: row_16,
+    17: row_17,
 }
 
 

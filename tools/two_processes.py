@@ -16,6 +16,8 @@ from itertools import cycle, islice
 from multiprocessing.connection import Connection
 
 from vmbus import PacketChannel, SharedChannel
+from vmbus.sockets import SharedVsock, VsockStream
+from vmbus.virtio import VSOCK_HEADER
 
 __all__ = [
     "channel_round_trips",
@@ -24,10 +26,15 @@ __all__ = [
     "pipe_stream",
     "socket_round_trips",
     "socket_stream",
+    "unix_stream",
+    "vsock_stream",
 ]
 
 #: Seconds after which somebody who should have come has not.
 PATIENCE = 60
+
+VSOCK_HEADER_SIZE = VSOCK_HEADER.size
+VSOCK_PORT = 1234
 
 
 class Wrong(Exception):
@@ -186,6 +193,88 @@ def seqpacket_pair(cleanup: ExitStack) -> tuple[socket.socket, socket.socket]:
     cleanup.enter_context(one)
     cleanup.enter_context(other)
     return one, other
+
+
+# -- streams of bytes ------------------------------------------------------------------------
+
+#: Bytes that a receiver takes at most in one call.
+READ_SIZE = 65536
+
+
+def byte_stream(
+    cleanup: ExitStack,
+    serve: Callable[[], Callable[[], bytes]],
+    connect: Callable[[], Callable[[bytes], object]],
+    payload: bytes,
+    rounds: int,
+) -> Callable[[], int]:
+    """A stream of one payload over and over: a call here for each, and there as many bytes as there are.
+
+    serve     run in the other process: what receives there
+    connect   run here, when the other process is there: what sends
+    """
+    length = len(payload)
+    expected = payload * (READ_SIZE // length + 2)
+
+    def take() -> Callable[[], object]:
+        receive = serve()
+
+        def repetition() -> None:
+            done = 0
+            while done < rounds * length:
+                data = receive()
+                start = done % length
+                if data != expected[start : start + len(data)]:
+                    raise Wrong(f"{len(data)} bytes behind {done} arrived changed")
+                done += len(data)
+
+        return repetition
+
+    partner = Partner(take)
+    send = connect()
+    cleanup.callback(partner.end)  # before this side closes
+
+    def run() -> int:
+        for _ in range(rounds):
+            send(payload)
+        partner.has_all()
+        return rounds
+
+    return run
+
+
+def vsock_stream(
+    cleanup: ExitStack, payload: bytes, rounds: int, *, from_guest: bool, buffer_size: int
+) -> Callable[[], int]:
+    """A vsock stream from the guest to the host, or the other way."""
+    guest, host = SharedVsock.create(place_size=VSOCK_HEADER_SIZE + len(payload), buffer_size=buffer_size)
+    near, far = (guest, host) if from_guest else (host, guest)
+    cleanup.enter_context(near)
+    cleanup.enter_context(far)
+
+    def serve() -> Callable[[], bytes]:
+        stream = far.attach().listen(VSOCK_PORT).accept
+        accepted: list[VsockStream] = []
+
+        def receive() -> bytes:
+            if not accepted:
+                accepted.append(stream(PATIENCE))
+            return accepted[0].receive(READ_SIZE, PATIENCE)
+
+        return receive
+
+    def connect() -> Callable[[bytes], object]:
+        link = cleanup.enter_context(near.attach())
+        return link.connect(VSOCK_PORT, timeout=PATIENCE).send
+
+    return byte_stream(cleanup, serve, connect, payload, rounds)
+
+
+def unix_stream(cleanup: ExitStack, payload: bytes, rounds: int) -> Callable[[], int]:
+    one, other = socket.socketpair()
+    cleanup.enter_context(one)
+    cleanup.enter_context(other)
+    return byte_stream(cleanup, lambda: lambda: other.recv(READ_SIZE), lambda: one.sendall, payload, rounds)
 
 
 # -- round trips -----------------------------------------------------------------------------

@@ -4,11 +4,20 @@ Blocking channels for threads and the same three for asyncio, between the thread
 (`connected_channels`) or between processes (`SharedChannel`).
 """
 
-from .asynchronous import AsyncByteChannel, AsyncChannel, AsyncMessageChannel, AsyncPacketChannel
+from .asynchronous import (
+    AsyncByteChannel,
+    AsyncChannel,
+    AsyncMessageChannel,
+    AsyncPacketChannel,
+    AsyncWaiters,
+    Place,
+)
 from .asyncio_streams import ChannelTransport, open_streams
 from .blocking import BlockingChannel, ByteChannel, MessageChannel, PacketChannel
 from .common import Channel, Statistics
-from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals
+from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals, signal_ends
+from .descriptors import close_all
+from .direction import LONGEST_SLEEP, check_seconds
 from .hand_over import HandOverFault
 from .kinds import ByteKind, MessageKind, PacketKind
 from .local_signal import LocalSignal, local_signals
@@ -18,9 +27,11 @@ from .readiness import RECEIVER_TABLE, SENDER_TABLE, Action, Event, Row, State, 
 from .shared import SharedChannel
 from .signal import Signal
 from .streams import ChannelFile
+from .waiting import SignalWaiters
 from .works import Trace
 
 __all__ = [
+    "LONGEST_SLEEP",
     "RECEIVER_TABLE",
     "SENDER_TABLE",
     "Action",
@@ -28,6 +39,7 @@ __all__ = [
     "AsyncChannel",
     "AsyncMessageChannel",
     "AsyncPacketChannel",
+    "AsyncWaiters",
     "Bells",
     "BlockingChannel",
     "ByteChannel",
@@ -45,15 +57,20 @@ __all__ = [
     "MessageKind",
     "PacketChannel",
     "PacketKind",
+    "Place",
     "Row",
     "SharedChannel",
     "Signal",
+    "SignalWaiters",
     "State",
     "Statistics",
     "Trace",
+    "check_seconds",
+    "close_all",
     "connected_channels",
     "descriptor_signals",
     "local_signals",
     "open_streams",
+    "signal_ends",
     "table_text",
 ]

@@ -1,0 +1,131 @@
+"""What a socket's calls try, the same for threads and for asyncio.
+
+An attempt returns its result, or None where it is too early; it is made again until it has one.
+"""
+
+from __future__ import annotations
+
+from vmbus.errors import BufferTooSmall
+from vmbus.virtio import (
+    VsockConnection,
+    VsockMessage,
+    VsockMessageConnection,
+    VsockState,
+    VsockStreamConnection,
+)
+
+__all__ = ["Inbox", "SendBytes", "Turn", "is_connected", "nothing", "send_message"]
+
+
+def nothing() -> None:
+    """The attempt of who waits for nothing."""
+
+
+def is_connected(connection: VsockConnection) -> bool | None:
+    """True once the other side has answered; raises what has ended the connection before."""
+    if connection.was_established:
+        return True
+    if connection.state is not VsockState.CONNECTING:
+        connection.check_open()
+    return None
+
+
+class Turn:
+    """Who sends on a connection: nobody's bytes come between those of one call.
+
+    wanted   whether somebody has found it taken since it was last given back
+    """
+
+    __slots__ = ("owner", "wanted")
+
+    def __init__(self) -> None:
+        self.owner: object = None
+        self.wanted = False
+
+    def take(self, caller: object) -> bool:
+        """Whether it is the caller's now."""
+        if self.owner is None:
+            self.owner = caller
+        self.wanted |= self.owner is not caller
+        return self.owner is caller
+
+    def give_back(self, caller: object) -> bool:
+        """The caller is done; whether somebody else waits."""
+        if self.owner is not caller:
+            return False
+        self.owner = None
+        wanted, self.wanted = self.wanted, False
+        return wanted
+
+
+class SendBytes:
+    """Sends all bytes of one call, once it has the turn.
+
+    done        bytes that were sent so far
+    must_wake   whether others wait for the turn, which is theirs now
+    """
+
+    __slots__ = ("_connection", "_rest", "_turn", "done", "must_wake")
+
+    def __init__(self, connection: VsockStreamConnection, turn: Turn, data: memoryview) -> None:
+        self.done = 0
+        self.must_wake = False
+        self._connection = connection
+        self._turn = turn
+        self._rest = data
+
+    def attempt(self) -> bool | None:
+        turn = self._turn
+        if turn.owner is not self and not turn.take(self):
+            return None
+        rest = self._rest
+        sent = self._connection.send(rest)
+        self.done += sent
+        if sent == len(rest):
+            self.must_wake = turn.give_back(self)
+            return True
+        if sent:
+            self._rest = rest[sent:]
+        return None
+
+    def give_up(self) -> None:
+        """The call has ended early."""
+        self.must_wake = self._turn.give_back(self)
+
+    def remind(self) -> None:
+        """Nothing has come for long: ask for credit."""
+        if self._turn.owner is self:
+            self._connection.ask_for_credit()
+
+
+def send_message(connection: VsockMessageConnection, data: memoryview, end_of_record: bool) -> bool | None:
+    """True once the message is accepted."""
+    return connection.send(data, end_of_record=end_of_record) or None
+
+
+class Inbox:
+    """The messages of one connection, one of which may be kept: a buffer was too small for it."""
+
+    def __init__(self, connection: VsockMessageConnection) -> None:
+        self._connection = connection
+        self._kept: VsockMessage | None = None
+
+    def take(self) -> VsockMessage | None:
+        kept, self._kept = self._kept, None
+        return self._connection.receive() if kept is None else kept
+
+    def take_into(self, view: memoryview) -> int | None:
+        """The length of the next message, which is then in `view`; BufferTooSmall, and it is kept."""
+        message = self.take()
+        if message is None:
+            return None
+        length = len(message.data)
+        if length > len(view):
+            self._kept = message
+            raise BufferTooSmall(
+                f"{self._connection}: the message has {length} bytes, the buffer {len(view)}",
+                needed=length,
+                value=len(view),
+            )
+        view[:length] = message.data
+        return length
