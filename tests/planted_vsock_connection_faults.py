@@ -260,7 +260,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
     PlantedFault(
         "buffer for events not offered again",
         "virtio/vsock_driver.py",
-        "            self.event.add_request(offer_event)",
+        "            self._offer_event(self.event)",
         "            pass",
         CARRIERS + "the_buffers_for_events_come_back_to_the_device",
     ),
@@ -284,12 +284,5 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
         "        ready = self.tx.enable_notification()",
         "        ready = False",
         CARRIERS + "no_side_sleeps_while_there_is_something_for_it",
-    ),
-    PlantedFault(
-        "caller's bytes held after they were sent",
-        "virtio/vsock_driver.py",
-        "        self._packet = NOTHING  # or the caller could not resize what the payload is a view of",
-        "        pass",
-        CONNECTION + "the_views_that_were_given_to_send_are_let_go",
     ),
 ]

@@ -63,7 +63,7 @@ BATCH = 32
 #: How often a side does its work in one repetition: so often that it takes tens of milliseconds.
 ROUNDS = {
     "requests": 2000,
-    "streamed": 30000,
+    "streamed": 20000,
     "built": 200,
     "small": 200,
     "large": 50,
@@ -374,7 +374,7 @@ SMALL_WORK = "send + receive, 64 B"
 BATCH_WORK = f"send_many + receive_many, {BATCH} x 64 B"
 LARGE_WORK = "send + receive, 16 KiB"
 REQUEST_WORK = "request and response, 64 B"
-VSOCK_WORK = "vsock stream, 4 KiB a send"
+VSOCK_WORK = "vsock stream, 4 KiB a call"
 PIPE = "multiprocessing.Pipe"
 STREAM = "a Unix stream socket"
 CONSTRUCT = "the same, construct building, parsing"

@@ -197,10 +197,6 @@ def seqpacket_pair(cleanup: ExitStack) -> tuple[socket.socket, socket.socket]:
 
 # -- streams of bytes ------------------------------------------------------------------------
 
-#: Bytes that a receiver takes at most in one call.
-READ_SIZE = 65536
-
-
 def byte_stream(
     cleanup: ExitStack,
     serve: Callable[[], Callable[[], bytes]],
@@ -208,13 +204,13 @@ def byte_stream(
     payload: bytes,
     rounds: int,
 ) -> Callable[[], int]:
-    """A stream of one payload over and over: a call here for each, and there as many bytes as there are.
+    """A stream of one payload over and over: a call here for each, and there calls for as much.
 
-    serve     run in the other process: what receives there
+    serve     run in the other process: what receives there, at most as many bytes as the payload has
     connect   run here, when the other process is there: what sends
     """
     length = len(payload)
-    expected = payload * (READ_SIZE // length + 2)
+    expected = payload * 2
 
     def take() -> Callable[[], object]:
         receive = serve()
@@ -259,7 +255,7 @@ def vsock_stream(
         def receive() -> bytes:
             if not accepted:
                 accepted.append(stream(PATIENCE))
-            return accepted[0].receive(READ_SIZE, PATIENCE)
+            return accepted[0].receive(len(payload), PATIENCE)
 
         return receive
 
@@ -274,7 +270,7 @@ def unix_stream(cleanup: ExitStack, payload: bytes, rounds: int) -> Callable[[],
     one, other = socket.socketpair()
     cleanup.enter_context(one)
     cleanup.enter_context(other)
-    return byte_stream(cleanup, lambda: lambda: other.recv(READ_SIZE), lambda: one.sendall, payload, rounds)
+    return byte_stream(cleanup, lambda: lambda: other.recv(len(payload)), lambda: one.sendall, payload, rounds)
 
 
 # -- round trips -----------------------------------------------------------------------------

@@ -850,3 +850,68 @@ def test_an_interrupt_while_publishing_leaves_the_device_no_part_of_a_request(pa
         device.give_back(one.head)
     assert [done.id for done in queue.completions()] == [one.head for one in seen]
     assert (queue.free, queue.outstanding) == (8, 0)
+
+
+# -- requests that are their own places --------------------------------------------------------------
+
+
+@both_formats
+@pytest.mark.parametrize("moved", [0, 0x1_0000_0000], ids=["own addresses", "translated"])
+def test_a_place_that_is_added_is_the_same_as_a_request_that_names_it(packed, moved):
+    def translate(address: int, length: int) -> int:
+        return address + moved
+
+    def prepare(place, add_descriptor):
+        place.data[:5] = b"hello"
+        add_descriptor(place.address, 5)
+
+    one, other = (new_queue(packed, translate=translate if moved else None) for _ in range(2))
+    for _ in range(8):
+        place = one.next_place
+        place.data[:5] = b"hello"
+        assert one.add_place(5) == other.add_request(prepare) == place.id
+    assert everything(one) == everything(other)
+    assert one.next_place is None
+
+
+@both_formats
+def test_a_place_can_be_for_the_device_to_write(packed):
+    queue = new_queue(packed)
+    device = HandDevice.of(queue)
+    place = queue.next_place
+    assert queue.add_place(16, from_dev=True) == place.id
+    (offered,) = device.available()
+    assert [(address, length, flags & WRITE) for address, length, flags in offered.buffers] == [
+        (place.address, 16, WRITE)
+    ]
+    place.data[:3] = b"yes"
+    device.give_back(offered.head, 3)
+    (completion,) = queue.completions()
+    assert completion == (place.id, b"yes".ljust(16, b"\0"), 3)
+
+
+@both_formats
+@pytest.mark.parametrize("length", [-1, 17])
+def test_more_of_a_place_than_there_is_cannot_be_added(packed, length):
+    queue = new_queue(packed)
+    before = everything(queue)
+    with pytest.raises(CallerError) as caught:
+        queue.add_place(length)
+    assert (caught.value.value, caught.value.limit) == (length, 16)
+    assert everything(queue) == before
+
+
+@both_formats
+def test_a_place_is_not_added_to_a_full_queue_nor_inside_prepare(packed):
+    queue = new_queue(packed)
+
+    def prepare(place, add_descriptor):
+        with pytest.raises(CallerError):
+            queue.add_place(1)
+        add_descriptor(place.address, 1)
+
+    queue.add_request(prepare)
+    for _ in range(7):
+        queue.add_place(1)
+    with pytest.raises(RingFull):
+        queue.add_place(1)

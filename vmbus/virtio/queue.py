@@ -181,6 +181,41 @@ class Virtqueue:
             buffers = [self._table(request_id, buffers)]
         return self._publish(buffers, self._writable)
 
+    @property
+    def next_place(self) -> RequestPlace | None:
+        """The place of the request that is added next; None when no descriptor is free."""
+        ids = self._ring.ids
+        return self._places[ids[-1]] if ids and self._ring.free else None
+
+    def add_place(self, length: int, *, from_dev: bool = False) -> int:
+        """Make a request available whose one buffer is the start of its own place, and return its id.
+
+        What the device is to read has been put into `next_place` before.  It is add_request without a
+        `prepare`, for those who have nothing else to say.
+
+        Raises RingFull when no descriptor is free, CallerError when the place is not so long.
+
+        >>> from vmbus.memory import GuestMemory
+        >>> queue = Virtqueue(GuestMemory([(0, bytearray(4096))]), 8, request_size=16)
+        >>> queue.next_place.data[:5] = b"hello"
+        >>> queue.add_place(5), queue.add_place(16, from_dev=True)
+        (0, 1)
+        """
+        ring = self._ring
+        if ring.fault is not None or not ring.free or self._room:
+            self._refuse_request()
+        if not 0 <= length <= self._request_size:
+            raise CallerError(
+                f"a request's place has {self._request_size} bytes, not {length}",
+                argument="length",
+                value=length,
+                limit=self._request_size,
+            )
+        address = self._places[ring.ids[-1]].address
+        if self._translate is not None:
+            address = self._device_address(address, length)
+        return self._publish([(address, length, WRITE if from_dev else 0)], length if from_dev else 0)
+
     def completions(self) -> Iterator[VirtqueueCompletion]:
         """The requests that the device is done with, one after the other, until there are no more.
 

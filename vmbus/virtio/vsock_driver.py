@@ -16,7 +16,6 @@ from vmbus.errors import CallerError, PeerError
 from vmbus.memory import Buffer
 
 from .queue import Virtqueue
-from .requests import AddDescriptor, RequestPlace
 from .vsock_carrier import CarrierStatistics, VsockArrival
 from .vsock_faults import VsockFault
 from .vsock_layout import VSOCK_EVENT, VSOCK_HEADER, VsockEventId, VsockHeader, VsockOperation
@@ -32,9 +31,6 @@ new_tuple: Any = tuple.__new__
 #: So many packets go out before those that are done are taken back: the queue hands out first what came
 #: back last, and buffers that are still in the processor's cache are quicker by a third.
 RECLAIM_EVERY = 32
-
-#: Header and payload, where there is no packet.
-NOTHING: tuple[bytes, Buffer] = (b"", b"")
 
 #: A request_size for the rx and the tx queue: a header and 4 KiB of payload.
 VSOCK_PLACE_SIZE = HEADER_SIZE + 4096
@@ -68,18 +64,14 @@ class VsockDriver:
         self._places: list[memoryview] = [memoryview(b"")] * rx.queue_size
         self._tx_room = tx.request_size - HEADER_SIZE
         self._before_reclaim = min(tx.free, RECLAIM_EVERY)  # nobody else adds requests to the queue
-        self._packet = NOTHING
         self._was_full = False  # whether a caller of `room` was told so since the last sleep
-        # Looked up once, for the loops.
-        self._add_packet, self._prepare = tx.add_request, self._prepare_packet
         self._sent = self._received = self._refused = 0
         self._rx_changed = self._tx_changed = self._event_changed = False
         self._was_reset = False
         while rx.free:
             self._offer_buffer()
         while event is not None and event.free:
-            event.add_request(offer_event)
-            self._event_changed = True
+            self._offer_event(event)
 
     # -- sending -----------------------------------------------------------------------------
 
@@ -95,20 +87,15 @@ class VsockDriver:
         return -1
 
     def send(self, header: bytes, payload: Buffer = b"") -> None:
-        self._packet = (header, payload)
-        self._add_packet(self._prepare)
+        place = self.tx.next_place
+        end = HEADER_SIZE + len(payload)
+        if place is not None and end <= len(place.data):
+            place.data[:HEADER_SIZE] = header
+            place.data[HEADER_SIZE:end] = payload
+        self.tx.add_place(end)  # which refuses what does not go
         self._before_reclaim -= 1
-        self._packet = NOTHING  # or the caller could not resize what the payload is a view of
         self._tx_changed = True
         self._sent += 1
-
-    def _prepare_packet(self, place: RequestPlace, add_descriptor: AddDescriptor) -> None:
-        header, payload = self._packet
-        data, address, _ = place
-        end = HEADER_SIZE + len(payload)
-        data[:HEADER_SIZE] = header
-        data[HEADER_SIZE:end] = payload
-        add_descriptor(address, end)
 
     # -- receiving ---------------------------------------------------------------------------
 
@@ -139,23 +126,25 @@ class VsockDriver:
 
     def _offer_buffer(self) -> None:
         """Let the device have one more buffer for a packet."""
-        self.rx.add_request(self._prepare_buffer)
+        place = self.rx.next_place
+        assert place is not None, "one has just come free"
+        self._places[place.id] = place.data
+        self.rx.add_place(len(place.data), from_dev=True)
         self._rx_changed = True
-
-    def _prepare_buffer(self, place: RequestPlace, add_descriptor: AddDescriptor) -> None:
-        data, address, request_id = place
-        self._places[request_id] = data
-        add_descriptor(address, len(data), True)
 
     def take_reset(self) -> bool:
         if self.event is None:
             return False
         for _, place, length in self.event.completions():
-            self.event.add_request(offer_event)
-            self._event_changed = True
+            self._offer_event(self.event)
             self._was_reset |= is_reset(place, length)
         was_reset, self._was_reset = self._was_reset, False
         return was_reset
+
+    def _offer_event(self, event: Virtqueue) -> None:
+        """Let the device have one more buffer for an event."""
+        event.add_place(VSOCK_EVENT.size, from_dev=True)
+        self._event_changed = True
 
     # -- notifications -----------------------------------------------------------------------
 
@@ -190,10 +179,6 @@ class VsockDriver:
 
     def __repr__(self) -> str:
         return f"<VsockDriver: {self._sent} sent, {self._received} received, rx {self.rx!r}, tx {self.tx!r}>"
-
-
-def offer_event(place: RequestPlace, add_descriptor: AddDescriptor) -> None:
-    add_descriptor(place.address, VSOCK_EVENT.size, True)
 
 
 def is_reset(place: bytes, length: int) -> bool:

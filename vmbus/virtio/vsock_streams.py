@@ -87,11 +87,11 @@ class VsockStreamConnection(VsockConnection):
             self.check_input()
             return b""
         chunks = self._chunks
-        if limit < waiting or self._start:
+        first = len(chunks[0])
+        if not self._start and (first == limit or first == waiting <= limit):
+            data = bytes(chunks.popleft())  # no copy, where it is bytes: most are
+        elif limit < waiting or self._start:
             data = self._take_some(min(limit, waiting))
-        elif len(chunks) == 1:
-            data = bytes(chunks[0])
-            chunks.clear()
         else:
             data = b"".join(chunks)
             chunks.clear()
