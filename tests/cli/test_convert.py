@@ -10,6 +10,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import struct
 import sys
 from pathlib import Path
@@ -21,10 +22,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.cli.running import Ending, needs_dev_full, posix_only, ring_with, run
+from tests.cli.running import Ending, needs_dev_full, posix_only, ring_with, run, run_process
 from tests.helpers import SAMPLE_NAMES, SAMPLES, sample
 from tests.virtio.by_hand import Areas, HandDriver
 from vmbus.cli.main import COMMANDS, main
+from vmbus.cli.output_file import write_output
+from vmbus.errors import DumpError
+from vmbus.inspection import Dump, capture_packets
 from vmbus.memory import GuestMemory
 from vmbus.virtio import VirtioFeatures, connected_virtqueues
 
@@ -99,6 +103,18 @@ def pcap(*packets: tuple[bytes, int], link_type: int = VSOCK) -> bytes:
     file = struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, link_type)
     for data, seconds in packets:
         file += struct.pack("<4I", seconds, 7, len(data), len(data)) + data
+    return file
+
+
+def converted_to_pcapng() -> bytes:
+    """The two packets of a capture as pcapng: blocks put together by hand."""
+    file = bytes.fromhex("0a0d0d0a 1c000000 4d3c2b1a 01000000 ffffffffffffffff 1c000000")
+    file += struct.pack("<IIHHII", 1, 20, VSOCK, 0, 0, 20)
+    for data in (RECORD, CLOSED_RECORD):
+        padded = data + bytes(-len(data) % 4)
+        length = 32 + len(padded)
+        file += struct.pack("<7I", 6, length, 0, 0, 5, len(data), len(data)) + padded
+        file += struct.pack("<I", length)
     return file
 
 
@@ -197,6 +213,45 @@ def test_of_a_broken_ring_all_there_is_is_converted_and_the_status_is_1(tmp_path
     assert len(objects(file, status=1)) == 3
 
 
+def serious_of(found: list[dict]) -> list[dict]:
+    return [one for one in found if one["severity"] != "note"]
+
+
+@pytest.mark.parametrize("form", ["pcapng", "pcap", "jsonl", "raw"])
+def test_a_line_says_why_the_status_is_1(form, tmp_path):
+    file = tmp_path / "ring.bin"
+    file.write_bytes(ring_with((IN_BAND, b"first..."), (31337, b"second.."), (31338, b"third...")))
+    found = serious_of(run("inspect", file, "--json").ring["findings"])
+    assert len(found) == 2
+    ending = run_bytes("convert", file, "--to", form, "-o", tmp_path / "out")
+    assert (ending.status, ending.out) == (1, b"")
+    assert ending.err == (
+        f"vmbus: {file}: 2 findings are errors or warnings, the first {found[0]['check']}: "
+        f"{found[0]['message']} (`vmbus inspect` with the same options shows them)\n"
+    )
+
+
+def test_a_line_says_what_is_wrong_with_a_queue_that_gives_nothing(tmp_path):
+    file = tmp_path / "memory.raw"
+    image = bytearray(8192)
+    struct.pack_into("<H", image, 130, 9)  # an available index further ahead than the queue is large
+    file.write_bytes(image)
+    words = [file, *TX]
+    found = serious_of(run("inspect", *words, "--json").document["queues"][0]["findings"])
+    ending = run_bytes("convert", *words, "--to", "raw")
+    assert (ending.status, ending.out) == (1, b"")
+    assert f"{found[0]['check']}: {found[0]['message']} (`vmbus inspect`" in ending.err
+    assert re.search(rf": {len(found)} findings? (is|are) ", ending.err)
+
+
+def test_a_line_says_which_finding_on_a_captured_packet_made_the_status_1():
+    ending = run_bytes("convert", "-", "--to", "jsonl", stdin=pcap((RECORD[:78], 1)))
+    assert ending.err == (
+        "vmbus: standard input: 1 finding is an error or a warning, the first vsock-length: the packet says "
+        "that it has 5 bytes of payload, and 2 are there (the objects show them)\n"
+    )
+
+
 def test_the_options_of_inspect_say_where_a_ring_is(tmp_path):
     file = tmp_path / "memory.raw"
     file.write_bytes(bytes(0x1000) + SOME_RING.read_bytes() + bytes(77))
@@ -264,6 +319,8 @@ def test_json_lines_of_a_capture_show_pseudo_header_and_packet():
     }
     assert {key: shown[key] for key in expected} == expected
     assert set(shown) == {*expected, "vsock"}
+    assert json.dumps(shown).count(b"hello".hex()) == 1
+    assert shown["vsock"]["payload_length"] == 5
     assert (shown["vsock"]["operation"], shown["vsock"]["type"]) == ("rw", "stream")
     assert (closed["operation"], closed["vsock"]["operation"]) == ("disconnect", "rst")
 
@@ -313,11 +370,51 @@ def test_a_capture_without_packets_becomes_one_without_packets():
 def test_the_first_packets_of_a_capture_may_be_asked_for_even_of_one_that_is_cut_off(limit):
     capture = pcap((RECORD, 1), (RECORD, 2)) + bytes(5)
     ending = run_bytes("convert", "-", "--to", "raw", "--limit", limit, stdin=capture)
-    assert (ending.status, ending.out) == ((0, b"hello" * limit) if limit <= 2 else (2, b""))
+    assert (ending.status, ending.out) == ((0, b"hello" * limit) if limit <= 2 else (1, b"hellohello"))
+
+
+WHOLE = {"pcap": pcap((RECORD, 1), (CLOSED_RECORD, 2)), "pcapng": converted_to_pcapng()}
+CUT = {
+    "pcap, in a record": ("pcap", bytes(3), "at 0xd5, a record needs 16 bytes, and there are 3"),
+    "pcap, in a packet": (
+        "pcap",
+        struct.pack("<4I", 3, 0, 81, 81) + RECORD[:9],
+        "at 0xe5, a packet has 81 bytes, and there are 9",
+    ),
+    "pcapng, in a block": ("pcapng", struct.pack("<II", 6, 128) + bytes(40), "a block has 128 bytes, and"),
+}
+
+
+@pytest.mark.parametrize("form", ["pcapng", "pcap", "jsonl", "raw"])
+@pytest.mark.parametrize(("kind", "rest", "message"), CUT.values(), ids=CUT)
+def test_of_a_capture_that_is_cut_off_the_packets_before_are_written(kind, rest, message, form, tmp_path):
+    expected = converted("-", "--to", form, stdin=WHOLE[kind])
+    ending = run_bytes("convert", "-", "--to", form, stdin=WHOLE[kind] + rest)
+    assert (ending.status, ending.out) == (1, expected)
+    assert message in ending.err
+    assert "the packets before are converted" in ending.err
+    file = tmp_path / "out"
+    again = run_bytes("convert", "-", "--to", form, "-o", file, stdin=WHOLE[kind] + rest)
+    assert again == (1, b"", ending.err)
+    assert file.read_bytes() == expected
+
+
+def test_the_library_raises_where_a_capture_is_cut_off_after_the_packets_before():
+    packets = capture_packets(Dump("cut.pcap", memoryview(pcap((RECORD, 1)) + bytes(3)))).packets()
+    assert next(packets).payload == b"hello"
+    with pytest.raises(DumpError, match="a record needs 16 bytes"):
+        next(packets)
 
 
 REFUSED_CAPTURES = {
-    "cut off": (pcap((RECORD, 1)) + bytes(3), "at 0x79, a record needs 16 bytes, and there are 3"),
+    "cut off in its first packet": (
+        pcap() + bytes(3),
+        "at 0x18, a record needs 16 bytes, and there are 3",
+    ),
+    "cut off, of another link type": (
+        pcap((bytes(60), 1), link_type=1) + bytes(3),
+        "at 0x64, a record needs 16 bytes, and there are 3",
+    ),
     "of another link type": (
         pcap((bytes(60), 1), link_type=1),
         "has no packets of vsock: their link type is 271, and here is 1",
@@ -415,6 +512,37 @@ def test_what_a_device_gave_the_driver_is_in_the_history_of_the_rx_queue(tmp_pat
     assert frame.comment == "rx queue at 0x0, chain 0, used already, perhaps overwritten"
 
 
+def used_rx_buffer(packed: bool, *, offered_again: bool) -> tuple[bytes, list[object]]:
+    """An rx queue in which a packet was used, and the options that say where it is."""
+    memory = GuestMemory([(0, bytearray(0x10000))])
+    features = VirtioFeatures.VERSION_1 | (VirtioFeatures.RING_PACKED if packed else 0)
+    driver, device = connected_virtqueues(8, features, memory=memory, request_size=0)
+    driver.add_request(lambda place, add: add(0x8000, 256, from_dev=True))
+    chain = device.pop_descriptor_chain()
+    chain.write_all(FIVE_BYTES + b"hello")
+    device.add_used(chain.head_index, 49)
+    if offered_again:
+        list(driver.completions())
+        driver.add_request(lambda place, add: add(0x8000, 256, from_dev=True))
+    areas = driver.areas
+    where = ["--queue-size", 8, "--descriptor-table", areas.descriptor_table, "--vsock", "rx"]
+    where += ["--driver-area", areas.driver_area, "--device-area", areas.device_area]
+    return memory.read(0, 0x10000), [*where, *(["--packed"] if packed else [])]
+
+
+@pytest.mark.parametrize(
+    ("packed", "offered_again", "payload"),
+    [(False, False, b"hello"), (False, True, b""), (True, False, b""), (True, True, b"")],
+)
+def test_history_finds_a_used_packet_as_long_as_the_help_says(packed, offered_again, payload):
+    image, where = used_rx_buffer(packed, offered_again=offered_again)
+    assert converted("-", *where, "--to", "raw", "--history", stdin=image) == payload
+    for command in ("convert", "inspect"):
+        said = " ".join(run(command, "--help").out.split())
+        assert "until the driver has offered a buffer of " in said
+        assert "of a packed queue never" in said or "in a packed queue never" in said
+
+
 # -- how it is asked for ----------------------------------------------------------------------------
 
 USAGE = {
@@ -426,6 +554,7 @@ USAGE = {
     "a number that is none": ["x", "--limit", "many", "--to", "raw"],
     "a queue without --vsock": ["x", "--queue-size", 8, "--descriptor-table", 0, "--to", "raw"],
     "a queue of events": ["x", *TX[:-1], "event", "--to", "raw"],
+    "an output without a name": ["--sample", "--to", "raw", "-o", ""],
     "a queue without a table": ["x", "--queue-size", 8, "--vsock", "tx", "--to", "raw"],
     "a queue at an offset": ["x", *TX, "--offset", 8, "--to", "raw"],
 }
@@ -436,6 +565,18 @@ def test_what_makes_no_sense_is_refused_in_one_line_with_where_to_look(words):
     ending = run("convert", *words)
     assert ending.status == 2
     assert "(try 'vmbus convert --help')" in ending.err
+
+
+def test_an_output_without_a_name_is_asked_for():
+    assert (
+        "which file? (- or no -o for standard output)"
+        in run("convert", "--sample", "--to", "raw", "-o", "").err
+    )
+
+
+def test_only_queues_that_can_be_converted_are_offered():
+    assert "--vsock {rx,tx}" in run("convert", "--help").out
+    assert "--vsock {rx,tx,event}" in run("inspect", "--help").out
 
 
 def test_history_makes_no_sense_for_a_capture():
@@ -508,7 +649,7 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
     file = tmp_path / "out"
     file.write_bytes(b"what was there before")
     file.chmod(0o640)
-    broken = pcap((RECORD, 1), (RECORD, 2)) + bytes(3)
+    broken = pcap((RECORD, 1), (RECORD[:31], 2))
     assert run("convert", "-", "--to", "pcapng", "--output", file, stdin=broken).status == 2
     assert file.read_bytes() == b"what was there before"
     assert os.listdir(tmp_path) == ["out"]
@@ -519,11 +660,101 @@ def test_a_file_is_replaced_whole_or_stays_as_it_was(tmp_path):
         assert file.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_may_be_converted_into_itself(tmp_path):
+def refused_as_the_input(ending: Ending, name: object, file: Path) -> bool:
+    """Whether a run wrote nothing because its output is its input."""
+    message = f"vmbus: {name} is the input itself, and would be overwritten: give -o another name"
+    return (
+        ending.check().status == 2
+        and ending.err.startswith(message)
+        and file.read_bytes() == pcap((RECORD, 1))
+    )
+
+
+def test_a_file_is_never_converted_into_itself(tmp_path):
     file = tmp_path / "capture"
     file.write_bytes(pcap((RECORD, 1)))
-    assert run("convert", file, "--to", "pcapng", "-o", file).status == 0
-    assert [frame.data for frame in pcapng_frames(file.read_bytes())] == [RECORD]
+    assert refused_as_the_input(run("convert", file, "--to", "raw", "-o", file), file, file)
+    other = f"{tmp_path}/./capture"
+    assert refused_as_the_input(run("convert", file, "--to", "raw", "-o", other), other, file)
+    assert os.listdir(tmp_path) == ["capture"]
+
+
+@posix_only
+def test_nor_through_a_link_nor_from_standard_input(tmp_path):
+    file, link = tmp_path / "capture", tmp_path / "link"
+    file.write_bytes(pcap((RECORD, 1)))
+    link.symlink_to("capture")
+    assert refused_as_the_input(run("convert", file, "--to", "raw", "-o", link), link, file)
+    assert refused_as_the_input(run("convert", link, "--to", "raw", "-o", file), file, file)
+    words = ("convert", "-", "--to", "raw", "-o", str(file))
+    ending = run_process(*words, redirected=f"<{shlex.quote(str(file))}")
+    assert refused_as_the_input(ending, file, file)
+
+
+#: A `vmbus convert` that is sent a signal while half of its output is written.
+INTERRUPTED = """
+import signal, sys
+from vmbus.cli import convert_command
+from vmbus.cli.main import main
+
+def half(found, stream, path):
+    stream.write(b"half")
+    stream.flush()
+    signal.raise_signal(int(sys.argv[1]))
+
+convert_command.FORMS["raw"] = half
+if sys.argv[2] == "ignored":
+    signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+sys.exit(main(["convert", "--sample", "--to", "raw", "-o", sys.argv[3]]))
+"""
+
+
+@posix_only
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("before", [None, b"before"], ids=["new", "replaced"])
+def test_a_signal_that_ends_the_command_leaves_no_half_file(name, before, tmp_path):
+    file, number = tmp_path / "out", int(getattr(signal, name))
+    if before is not None:
+        file.write_bytes(before)
+    command = [sys.executable, "-c", INTERRUPTED]
+    ending = run_process(str(number), "default", str(file), command=command)
+    assert ending == (128 + number, "", "")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == (
+        [] if before is None else [("out", before)]
+    )
+
+
+@posix_only
+def test_a_signal_that_is_ignored_stays_ignored(tmp_path):
+    file = tmp_path / "out"
+    command = [sys.executable, "-c", INTERRUPTED]
+    ending = run_process(str(int(signal.SIGHUP)), "ignored", str(file), command=command)
+    assert (ending.status, file.read_bytes()) == (0, b"half")
+
+
+def test_signals_are_handled_as_before_once_the_file_is_written(tmp_path):
+    before, meanwhile = signal.getsignal(signal.SIGTERM), []
+    assert before == signal.SIG_DFL
+    write_output(str(tmp_path / "out"), lambda stream: meanwhile.append(signal.getsignal(signal.SIGTERM)))
+    assert callable(meanwhile[0])
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_file_may_be_written_in_a_thread_which_has_no_signals(tmp_path):
+    file = tmp_path / "out"
+    thread = Thread(target=write_output, args=(str(file), lambda stream: stream.write(b"whole")))
+    thread.start()
+    thread.join(60)
+    assert file.read_bytes() == b"whole"
+
+
+def test_a_half_file_that_somebody_left_is_no_hindrance(tmp_path):
+    file, left = tmp_path / "out", tmp_path / f"out.{os.getpid()}.part"
+    left.write_bytes(b"of another process of this number")
+    assert run("convert", "--sample", "--to", "raw", "-o", file).status == 0
+    assert file.read_bytes() == converted("--sample", "--to", "raw")
+    assert left.read_bytes() == b"of another process of this number"
+    assert len(os.listdir(tmp_path)) == 2
 
 
 @posix_only

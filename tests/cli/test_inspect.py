@@ -592,6 +592,29 @@ FORMS = ([], ["--hexdump"], ["--json", "--whole"], ["--jsonl"])
 CHOICES = ([], ["--history"], ["--history", "--limit", "2"], ["--history", "--type", "in-band"])
 
 
+CAPTURES = {
+    "pcap": bytes.fromhex("d4c3b2a1 02000400 00000000 00000000 00000400 0f010000"),
+    "pcapng": bytes.fromhex("0a0d0d0a 1c000000 4d3c2b1a 01000000 ffffffffffffffff 1c000000"),
+}
+
+
+@pytest.mark.parametrize("size", [0, 40, 8192], ids=["no packets", "short", "as large as a ring"])
+@pytest.mark.parametrize("capture", CAPTURES.values(), ids=CAPTURES)
+def test_of_a_capture_it_is_said_which_command_reads_it(capture, size, tmp_path):
+    file = tmp_path / "cap"
+    file.write_bytes(capture.ljust(size, b"\0"))
+    said = "is a capture, not a dump: `vmbus convert` reads it, with --to jsonl for its packets as text\n"
+    assert run("inspect", file) == Ending(2, "", f"vmbus: {file}: {said}")
+    assert run("inspect", "-", stdin=file.read_bytes()) == Ending(2, "", f"vmbus: standard input: {said}")
+
+
+def test_whoever_says_where_a_ring_is_gets_a_ring_whatever_the_file_looks_like(tmp_path):
+    file = tmp_path / "cap"
+    file.write_bytes(CAPTURES["pcapng"].ljust(8192, b"\0"))
+    assert run("inspect", file, "--offset", 0).status == 1
+    assert "the 4096 bytes from 0x1000 on are no ring" in run("inspect", file, "--offset", 4096).err
+
+
 def test_any_bytes_are_shown_or_refused_in_one_line(tmp_path):
     file = tmp_path / "image.bin"
     seen: set[object] = set()

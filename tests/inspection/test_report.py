@@ -26,6 +26,7 @@ from tests.inspection.dumps import (
 )
 from tests.known_bugs import known_bug
 from tests.watching import WatchedRingMem
+from vmbus import inspection
 from vmbus.inspection import RingReport, Selection, Severity, findings, inspect_dump, inspect_memory
 from vmbus.inspection.ring_report import MOST_LOOKS
 from vmbus.memory import FlatRingMem, PagedRingMem
@@ -451,3 +452,10 @@ def test_the_memory_of_a_report_can_only_be_read():
     (ring,) = inspect_dump(dump_of(bytearray(ring_image([packet(0)])))).rings
     assert ring.memory.control.readonly
     assert isinstance(ring.memory, FlatRingMem)
+
+
+@pytest.mark.parametrize("name", ["inspect_queue", "PcapngWriter", "read_capture", "examine_vsock_packet"])
+def test_the_front_door_says_where_the_names_are_that_it_imports_later(name):
+    assert name in (inspection.__doc__ or "")
+    assert name in dir(inspection)
+    assert getattr(inspection, name).__name__ == name

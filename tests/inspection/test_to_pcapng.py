@@ -146,6 +146,17 @@ REFUSED = {
         lambda stream: PcapWriter(stream, VSOCK).write(b"", timestamp=NANOSECONDS << 32),
         "timestamp",
     ),
+    "time in seconds": (lambda stream: PcapngWriter(stream, VSOCK).write(b"", timestamp=1.7e9), "timestamp"),
+    "pcap: time in seconds": (
+        lambda stream: PcapWriter(stream, VSOCK).write(b"", timestamp=1.7e9),
+        "timestamp",
+    ),
+    "link type that is no whole number": (lambda stream: PcapngWriter(stream, 271.0), "link_type"),
+    "snap length that is text": (lambda stream: PcapWriter(stream, VSOCK, snap_length="96"), "snap_length"),
+    "half a byte": (
+        lambda stream: PcapWriter(stream, VSOCK).write(b"", original_length=0.5),
+        "original_length",
+    ),
     "more captured than there was": (
         lambda stream: PcapWriter(stream, VSOCK).write(b"abc", original_length=2),
         "original_length",
@@ -158,6 +169,15 @@ def test_what_does_not_fit_a_field_is_refused(call, argument):
     with pytest.raises(CallerError) as raised:
         call(io.BytesIO())
     assert raised.value.argument == argument
+
+
+@pytest.mark.parametrize("kind", [PcapngWriter, PcapWriter])
+def test_whoever_gives_seconds_is_told_of_nanoseconds(kind):
+    with pytest.raises(CallerError) as raised:
+        kind(io.BytesIO(), VSOCK).write(b"", timestamp=1732216690.5)
+    assert str(raised.value) == (
+        "timestamp is a whole number of nanoseconds: time.time_ns() gives one, not 1732216690.5"
+    )
 
 
 packets = st.lists(st.tuples(st.binary(max_size=70), st.integers(0, (NANOSECONDS << 32) - 1)), max_size=5)

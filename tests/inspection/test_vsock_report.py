@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.inspection.queue_dumps import HISTORY, checks, hand, look, pair
 from tests.virtio.by_hand import BUFFERS, FORMATS, WRITE, Areas, HandDevice, HandDriver
-from vmbus.inspection import examine_vsock_packet, queue_to_json, vsock_packet_to_json
+from vmbus.inspection import Selection, examine_vsock_packet, queue_to_json, vsock_packet_to_json
 from vmbus.inspection.findings import Severity
 from vmbus.memory import GuestMemory
 from vmbus.virtio import LARGEST_PAYLOAD, VSOCK_EVENT, VSOCK_HEADER, VsockEvent, VsockHeader, VsockOperation
@@ -199,6 +199,58 @@ def test_buffers_that_wait_in_an_rx_queue_hold_no_packet(packed):
     (chain,) = both.look(vsock="rx").chains
     assert chain.vsock is None
     assert chain.findings == ()
+
+
+@both_formats
+@pytest.mark.parametrize("queue", ["rx", "event"])
+def test_a_queue_with_nothing_to_write_to_is_asked_whether_it_is_tx(packed, queue):
+    both = pair(packed)
+    both.send(HELLO, b"hello")
+    both.send(HELLO, b"hello", pieces=2)
+    report = both.look(vsock=queue)
+    (finding,) = report.findings
+    assert (finding.check, finding.severity) == ("vsock-queue", Severity.WARNING)
+    assert finding.message == (
+        f"none of the 2 chains that wait has room that the device writes to, as those of an {queue} queue do: "
+        "is this the tx queue?"
+    )
+    assert not report.is_sound
+
+
+@both_formats
+def test_a_tx_queue_with_nothing_to_read_is_asked_first_whether_it_is_rx(packed):
+    both = pair(packed)
+    both.add(-100)
+    both.add(-44, -56)
+    report = both.look(vsock="tx")
+    assert checks(report) == ["vsock-queue", "vsock-header", "vsock-header"]
+    assert "is this the rx or the event queue, rather than tx?" in report.findings[0].message
+
+
+@pytest.mark.parametrize("queue", ["rx", "tx", "event"])
+def test_of_a_queue_with_a_chain_of_each_kind_and_of_an_empty_one_nothing_is_asked(queue):
+    both = pair()
+    assert checks(both.look(vsock=queue)) == []
+    both.send(HELLO, b"hello")
+    both.add(-100)
+    assert "vsock-queue" not in checks(both.look(vsock=queue))
+
+
+def test_the_limit_of_what_is_shown_does_not_change_what_is_asked():
+    both = pair()
+    both.send(HELLO, b"hello")
+    both.add(-100)
+    assert checks(both.look(vsock="rx", selection=Selection(limit=1))) == []
+
+
+def test_where_no_chain_waits_the_used_ones_are_looked_at_for_a_note():
+    both = pair()
+    both.send(HELLO, b"hello")
+    both.device.add_used(both.device.pop_descriptor_chain().head_index)
+    report = both.look(vsock="rx", selection=HISTORY)
+    assert [(one.check, one.severity) for one in report.findings] == [("vsock-queue", Severity.NOTE)]
+    assert "none of the 1 chains used already" in report.findings[0].message
+    assert checks(both.look(vsock="tx", selection=HISTORY)) == []
 
 
 def test_used_rx_buffers_show_their_packets_on_request():

@@ -7,28 +7,34 @@ two rings of a channel.  Options that say where a ring or a virtqueue is make it
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
-from typing import Any, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import Any, BinaryIO, NamedTuple
 
 from vmbus.errors import CallerError, DumpError
 from vmbus.inspection import (
     Convertible,
     Dump,
+    Finding,
     PcapngWriter,
     PcapWriter,
     Selection,
+    Severity,
     inspect_dump,
     is_capture,
     ring_packets,
+    sample_path,
 )
 
 from .inspect_command import address_of, dump_of
-from .output import UsageError, number
-from .output_file import check_output, write_output
+from .output import UsageError, number, report
+from .output_file import check_not_input, check_output, write_output
 from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
 from .ring_options import add_ring_options, asks_for_ring
 
 __all__ = ["add_arguments", "execute"]
+
+#: The queues of a socket device that have packets; the third has events.
+PACKET_QUEUES = ("rx", "tx")
 
 EXAMPLES = """\
 examples:
@@ -48,11 +54,15 @@ forms:
   raw     the payloads, one behind the other
 
 Of a ring, packets that were read already (--history) come before the waiting ones; of two rings, the
-first ring's come before the second's.  In an rx queue the waiting chains are empty: take --history.
+first ring's come before the second's.
+
+In an rx queue the waiting chains are empty.  Packets in used ones --history finds in a split queue, until
+the driver has offered a buffer of theirs, or of one used after them, again; in a packed queue never.
 
 numbers: 4096, 0x1000, 4_096, 4K (also M and G, all binary).
-exit status: 0 done; 1 done, and a finding is an error or a warning; 2 could not be done, and then no file
-is written or changed, and nothing printed.
+exit status: 0 done; 1 done, and a finding is an error or a warning, or a capture is cut off: then the
+packets before are written, and a line on standard error says so; 2 could not be done, and then no file is
+written or changed, and nothing printed.  OUT is never FILE.
 """
 
 
@@ -75,23 +85,51 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="at most so many: of a capture the first, of a dump as `vmbus inspect` has it",
     )
     add_ring_options(parser)
-    add_queue_options(parser)
+    add_queue_options(parser, PACKET_QUEUES)
+
+
+class Serious(NamedTuple):
+    """Findings that are errors or warnings: how many, and the first of them."""
+
+    number: int
+    first: str
+
+    def __str__(self) -> str:
+        what = "finding is an error or a warning" if self.number == 1 else "findings are errors or warnings"
+        return f"{self.number} {what}, the first {self.first}"
 
 
 def execute(arguments: Namespace) -> int:
-    """Convert; 1 when something is wrong with what was converted."""
+    """Convert; 1 when something is wrong with what was converted, which one line then says."""
     check_usage(arguments)
     dump = dump_of(arguments)
-    found = packets_of(arguments, dump)
-    sound = found.is_sound
+    breaks: list[DumpError] = []
+    found = packets_of(arguments, dump, breaks.append)
+    in_objects: Serious | None = None
 
     def produce(stream: BinaryIO) -> None:
-        nonlocal sound
-        if not FORMS[arguments.to](found, stream, dump.path):
-            sound = False
+        nonlocal in_objects
+        breaks.clear()  # what goes to standard output is made twice
+        in_objects = FORMS[arguments.to](found, stream, dump.path)
 
     write_output(arguments.output, produce)
-    return 0 if sound else 1
+    if breaks:
+        report(f"{breaks[0]}; the packets before are converted")
+    elif not found.is_sound:
+        what = serious_of(found.findings)
+        report(f"{dump.path}: {what} (`vmbus inspect` with the same options shows them)")
+    elif in_objects is not None:
+        report(f"{dump.path}: {in_objects} (the objects show them)")
+    else:
+        return 0
+    return 1
+
+
+def serious_of(findings: Sequence[Finding]) -> Serious:
+    """Those of a report; where it lists none of them, its last finding says how many it left out."""
+    listed = [one for one in findings if one.severity is not Severity.NOTE]
+    first = listed[0] if listed else findings[-1]
+    return Serious(len(listed), f"{first.check}: {first.message}")
 
 
 def check_usage(arguments: Namespace) -> None:
@@ -106,15 +144,16 @@ def check_usage(arguments: Namespace) -> None:
                 "--offset, --address, --data-size and --header-size are for rings, not for a queue"
             )
         check_queue_usage(arguments)
-        if arguments.vsock not in ("rx", "tx"):
+        if arguments.vsock is None:
             raise UsageError(
                 "of a virtqueue only packets of sockets are converted: say --vsock rx or --vsock tx"
             )
     check_output(arguments.output, binary=arguments.to != "jsonl")
+    check_not_input(arguments.output, sample_path() if arguments.sample else arguments.file)
 
 
-def packets_of(arguments: Namespace, dump: Dump) -> Convertible:
-    """What there is to convert."""
+def packets_of(arguments: Namespace, dump: Dump, on_break: Callable[[DumpError], object]) -> Convertible:
+    """What there is to convert; `on_break` is told where a capture is cut off."""
     selection = Selection(limit=arguments.limit, history=arguments.history)
     if asks_for_queue(arguments):
         from vmbus.inspection import inspect_queue, queue_packets
@@ -130,7 +169,7 @@ def packets_of(arguments: Namespace, dump: Dump) -> Convertible:
 
         if arguments.history:
             raise UsageError(f"--history is for dumps, and {dump.path} is a capture")
-        captured: Convertible = capture_packets(dump, limit=arguments.limit)
+        captured: Convertible = capture_packets(dump, limit=arguments.limit, on_break=on_break)
         return captured
     report = inspect_dump(
         dump,
@@ -142,7 +181,7 @@ def packets_of(arguments: Namespace, dump: Dump) -> Convertible:
     return ring_packets(report)
 
 
-def write_pcapng(found: Convertible, stream: BinaryIO, path: str) -> bool:
+def write_pcapng(found: Convertible, stream: BinaryIO, path: str) -> None:
     writer = PcapngWriter(
         stream, found.link_type, snap_length=0, comment=found.comment, application="vmbus convert"
     )
@@ -156,17 +195,15 @@ def write_pcapng(found: Convertible, stream: BinaryIO, path: str) -> bool:
             )
         except CallerError as error:
             raise unfit(count, error, path) from error
-    return True
 
 
-def write_pcap(found: Convertible, stream: BinaryIO, path: str) -> bool:
+def write_pcap(found: Convertible, stream: BinaryIO, path: str) -> None:
     writer = PcapWriter(stream, found.link_type)
     for count, packet in enumerate(found.packets(), 1):
         try:
             writer.write(packet.frame, timestamp=packet.timestamp, original_length=packet.original_length)
         except CallerError as error:
             raise unfit(count, error, path) from error
-    return True
 
 
 def unfit(count: int, error: CallerError, path: str) -> DumpError:
@@ -174,29 +211,31 @@ def unfit(count: int, error: CallerError, path: str) -> DumpError:
     return DumpError(f"packet {count} does not fit the other form: {error}", path=path)
 
 
-def write_json_lines(found: Convertible, stream: BinaryIO, path: str) -> bool:
-    """An object a line; False when a finding on one is more than a note."""
+def write_json_lines(found: Convertible, stream: BinaryIO, path: str) -> Serious | None:
+    """An object a line; the findings in them that are more than notes, if there are any."""
     import json
 
-    sound = True
+    count, first = 0, ""
     for packet in found.packets():
         document = packet.document()
         stream.write(json.dumps(document).encode() + b"\n")
-        sound = sound and not any(is_serious(finding) for finding in document.get("findings", ()))
-    return sound
+        for finding in filter(is_serious, document.get("findings", ())):
+            first = first or f"{finding['check']}: {finding['message']}"
+            count += 1
+    return Serious(count, first) if count else None
 
 
 def is_serious(finding: dict[str, Any]) -> bool:
     return bool(finding["severity"] != "note")
 
 
-def write_payloads(found: Convertible, stream: BinaryIO, path: str) -> bool:
+def write_payloads(found: Convertible, stream: BinaryIO, path: str) -> None:
     stream.writelines(packet.payload for packet in found.packets())
-    return True
 
 
-#: Each form: a function of what there is to convert, a stream, and the input's name for errors.
-FORMS: dict[str, Callable[[Convertible, BinaryIO, str], bool]] = {
+#: Each form: a function of what there is to convert, a stream, and the input's name for errors.  One that
+#: shows findings returns the serious ones.
+FORMS: dict[str, Callable[[Convertible, BinaryIO, str], Serious | None]] = {
     "pcapng": write_pcapng,
     "pcap": write_pcap,
     "jsonl": write_json_lines,

@@ -32,7 +32,7 @@ from vmbus.sizes import PAGE_SIZE
 
 from .output import UsageError, number, print_json, print_json_lines, print_lines
 from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
-from .ring_options import add_ring_options
+from .ring_options import add_ring_options, asks_for_ring
 
 __all__ = ["add_arguments", "execute"]
 
@@ -54,6 +54,8 @@ footer-only, only the footer names its start.  - is a transaction id without a m
 ^ marks the row at which the ring begins anew, and * stands for rows like the one before.
 
 Of a virtqueue only the chains that wait are to be trusted: what --history shows may be anything by now.
+What was in a used chain it shows of a split queue, until the driver has offered a buffer of it, or of one
+used after it, again; of a packed queue never.
 
 numbers: 4096, 0x1000, 4_096, 4K (also M and G, all binary).
 exit status: 0 done; 1 done, and a finding is an error or a warning; 2 could not be done.
@@ -103,18 +105,7 @@ def execute(arguments: Namespace) -> int:
     if asks_for_queue(arguments):
         return execute_queue(arguments)
     dump = dump_of(arguments)
-    report = inspect_dump(
-        dump,
-        address=address_of(arguments, dump),
-        header_size=arguments.header_size,
-        data_size=arguments.data_size,
-        selection=Selection(
-            packet_type=arguments.type,
-            transaction_id=arguments.transaction,
-            limit=arguments.limit,
-            history=arguments.history,
-        ),
-    )
+    report = rings_of(arguments, dump)
     if arguments.json:
         print_json(report.to_json(whole=arguments.whole))
     elif arguments.jsonl:
@@ -122,6 +113,34 @@ def execute(arguments: Namespace) -> int:
     else:
         print_lines(report_to_lines(report, with_hexdump=arguments.hexdump))
     return 0 if report.is_sound else 1
+
+
+def rings_of(arguments: Namespace, dump: Dump) -> Report:
+    """The rings of a dump; DumpError that names the other command for a capture."""
+    try:
+        return inspect_dump(
+            dump,
+            address=address_of(arguments, dump),
+            header_size=arguments.header_size,
+            data_size=arguments.data_size,
+            selection=Selection(
+                packet_type=arguments.type,
+                transaction_id=arguments.transaction,
+                limit=arguments.limit,
+                history=arguments.history,
+            ),
+        )
+    except DumpError:
+        if asks_for_ring(arguments):
+            raise
+        from vmbus.inspection import is_capture  # takes a while, and no ring is shown
+
+        if not is_capture(dump):
+            raise
+        raise DumpError(
+            "is a capture, not a dump: `vmbus convert` reads it, with --to jsonl for its packets as text",
+            path=dump.path,
+        ) from None
 
 
 def execute_queue(arguments: Namespace) -> int:

@@ -4,6 +4,7 @@
     1     done, and something is wrong with what was looked at
     2     could not be done: bad usage, unreadable input, nothing recognised
     130   interrupted
+    129, 143   ended by SIGHUP or SIGTERM while it wrote a file, of which nothing is left
 
 Results go to standard output, everything else to standard error.  A command's own module is
 imported only when the command is used: `vmbus --help` answers at once.
@@ -11,19 +12,18 @@ imported only when the command is used: `vmbus --help` answers at once.
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn, TextIO
+from typing import Any, NamedTuple, NoReturn
 
 from vmbus.errors import VmbusError
 from vmbus.version import VERSION
 
-from .output import UsageError
+from .output import UsageError, forget_if_gone, printable, report
 
-__all__ = ["main", "run"]
+__all__ = ["main", "printable", "run"]
 
 DONE, FOUND_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -162,38 +162,7 @@ def unknown_command(name: str) -> NoReturn:
     raise SystemExit(FAILED)
 
 
-def report(message: str) -> None:
-    """One line for an expected error."""
-    if sys.stderr is None:
-        return
-    try:
-        print(f"vmbus: {printable(message)}", file=sys.stderr)
-    except OSError:
-        forget_if_gone(sys.stderr)
-
-
-def printable(text: str) -> str:
-    r"""`text` on one line: what a terminal would obey is escaped, as file names may hold anything.
-
-    >>> print(printable("one\ntwo\x1b[31m"))
-    one\ntwo\x1b[31m
-    """
-    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
-
-
 def describe(error: VmbusError | OSError) -> str:
     if isinstance(error, OSError) and not isinstance(error, VmbusError):
         return f"{error.filename or 'standard output'}: {error.strerror or error}"
     return str(error)
-
-
-def forget_if_gone(stream: TextIO | None) -> None:
-    """Drop what an output that is gone has not taken, or the end of the process complains of it again."""
-    if stream is None:
-        return
-    try:
-        stream.flush()
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)

@@ -1,15 +1,26 @@
-"""What commands share: how they read numbers, and how they print results."""
+"""What commands share: how they read numbers, and how they print results and errors."""
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TextIO
 
 from vmbus.errors import CallerError
 
-__all__ = ["UsageError", "checked", "number", "print_json", "print_json_lines", "print_lines"]
+__all__ = [
+    "UsageError",
+    "checked",
+    "forget_if_gone",
+    "number",
+    "print_json",
+    "print_json_lines",
+    "print_lines",
+    "printable",
+    "report",
+]
 
 SUFFIXES = {"k": 10, "m": 20, "g": 30}
 
@@ -74,3 +85,34 @@ def print_json_lines(documents: Iterable[dict[str, Any]]) -> None:
 
     for document in documents:
         print(json.dumps(document), flush=True)
+
+
+def report(message: str) -> None:
+    """One line on standard error."""
+    if sys.stderr is None:
+        return
+    try:
+        print(f"vmbus: {printable(message)}", file=sys.stderr)
+    except OSError:
+        forget_if_gone(sys.stderr)
+
+
+def printable(text: str) -> str:
+    r"""`text` on one line: what a terminal would obey is escaped, as file names may hold anything.
+
+    >>> print(printable("one\ntwo\x1b[31m"))
+    one\ntwo\x1b[31m
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def forget_if_gone(stream: TextIO | None) -> None:
+    """Drop what an output that is gone has not taken, or the end of the process complains of it again."""
+    if stream is None:
+        return
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

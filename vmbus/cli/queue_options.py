@@ -1,6 +1,6 @@
 """The options that say where a virtqueue lies in a dump, for every command that looks at one.
 
-    add_queue_options(parser)        adds them, in a group of their own
+    add_queue_options(parser)        adds them, in a group of their own; `vsock` names the queues to offer
     asks_for_queue(arguments)        whether any of them was given: then the command is about a queue
     check_queue_usage(arguments)     raises UsageError where they contradict each other
     queue_of(arguments, dump)        the queue that they describe, in the bytes of a dump: a QueueAsked
@@ -15,6 +15,7 @@ This module and what it returns cost nothing until a queue is asked for: vmbus.v
 from __future__ import annotations
 
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vmbus.errors import CallerError, DumpError
@@ -63,7 +64,7 @@ class QueueAsked(NamedTuple):
     vsock: str | None
 
 
-def add_queue_options(parser: ArgumentParser) -> None:
+def add_queue_options(parser: ArgumentParser, vsock: Sequence[str] = VSOCK_QUEUES) -> None:
     """Add the options; their defaults are None or False, so that it shows which were given."""
     group = parser.add_argument_group(
         "a virtqueue instead of a ring (addresses are guest-physical: see --base)"
@@ -99,7 +100,7 @@ def add_queue_options(parser: ArgumentParser) -> None:
         "--base", type=number, metavar="ADDRESS", help="the address of the file's first byte (default 0)"
     )
     group.add_argument(
-        "--vsock", choices=VSOCK_QUEUES, help="it is this queue of a socket device: decode its packets"
+        "--vsock", choices=vsock, help="it is this queue of a socket device: decode its packets"
     )
 
 

@@ -3,7 +3,14 @@
 Where the rings of this package refuse what is malformed, inspection shows it and says what is wrong.
 Nothing here ever stores into the memory it looks at.
 
-What looks at virtqueues, and what reads and writes captures, is imported when first asked for.
+What looks at virtqueues, and what reads and writes captures, is imported when first asked for, from
+here like all the rest (`from vmbus.inspection import read_capture`); `dir(vmbus.inspection)` lists it:
+
+    virtqueues   inspect_queue, inspect_queue_dump, queue_to_json, queue_report_to_lines,
+                 examine_vsock_packet, vsock_packet_to_json, and their reports: vmbus/inspection/queues.py
+    captures     read_capture, is_capture, PcapngWriter, PcapWriter, LINKTYPE_USER0, and what
+                 `vmbus convert` is made of, ring_packets, queue_packets, capture_packets:
+                 vmbus/inspection/captures.py
 """
 
 import typing
@@ -57,6 +64,7 @@ __all__ = [
 ]
 
 # What is imported when the first of them is asked for: whoever looks at rings does not wait for vmbus.virtio.
+# Not in __all__, or `import *` would load them.
 _QUEUE_NAMES = (
     "DescriptorReport",
     "QueueChainReport",

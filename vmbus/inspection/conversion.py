@@ -14,6 +14,7 @@ from vmbus.layout import FOOTER_SIZE, PACKET_DESCRIPTOR
 
 from .capture_layout import LINKTYPE_USER0
 from .examine import PacketReport
+from .findings import Finding
 from .names import type_label
 from .report import Report
 from .to_json import packet_to_json
@@ -53,12 +54,14 @@ class Convertible(NamedTuple):
     link_type   what their frames are
     comment     what a capture should say of them
     is_sound    whether what they were found in has neither an error nor a warning
+    findings    what is wrong with it, as the report lists it
     """
 
     packets: Callable[[], Iterator[ConvertiblePacket]]
     link_type: int
     comment: str | None = None
     is_sound: bool = True
+    findings: tuple[Finding, ...] = ()
 
 
 def ring_packets(report: Report) -> Convertible:
@@ -78,7 +81,8 @@ def ring_packets(report: Report) -> Convertible:
                 for packet in found:
                     yield ring_packet(packet, kind, ring.place.address)
 
-    return Convertible(packets, LINKTYPE_USER0, RING_COMMENT, report.is_sound)
+    findings = tuple(finding for ring in report.rings for finding in ring.findings)
+    return Convertible(packets, LINKTYPE_USER0, RING_COMMENT, report.is_sound, findings)
 
 
 def ring_packet(packet: PacketReport, kind: str, address: int) -> ConvertiblePacket:

@@ -26,6 +26,7 @@ from .split_heads import Doubt, OutstandingHead
 __all__ = [
     "WRAP",
     "QueueVerdict",
+    "Uses",
     "check_areas",
     "check_lists",
     "check_packed",
@@ -214,3 +215,51 @@ def moved_finding(looks: int) -> Finding:
         "moments, and is no error"
     )
     return Finding("queue-moved", Severity.NOTE, None, message)
+
+
+class Uses:
+    """What the chains of a queue are for, as far as they are whole.
+
+    count      how many were looked at
+    certain    how many of them wait for sure
+    readable   how many have bytes that the device reads
+    writable   how many have room that it writes to
+    """
+
+    def __init__(self, chains: Iterable[QueueChainReport] = ()) -> None:
+        self.count = self.certain = self.readable = self.writable = 0
+        for chain in chains:
+            self.add(chain)
+
+    def add(self, chain: QueueChainReport) -> None:
+        if chain.broken is None:
+            self.count += 1
+            self.certain += not chain.perhaps_used
+            self.readable += chain.readable_bytes > 0
+            self.writable += chain.writable_bytes > 0
+
+    def check(self, vsock: str | None, *, waiting: bool) -> list[Finding]:
+        """That they are not those of the queue that it was taken for: one finding, or none."""
+        fitting = self.readable if vsock == "tx" else self.writable
+        if vsock is None or not self.count or fitting:
+            return []
+        return [vsock_queue_finding(vsock, self.count, waiting=waiting and self.certain > 0)]
+
+
+def vsock_queue_finding(vsock: str, count: int, *, waiting: bool) -> Finding:
+    """That the chains of a queue, all `count` of them, are those of another queue of a socket device.
+
+    waiting   whether the chains wait: what is known of used ones is not to be trusted
+    """
+    which = "chains that wait" if waiting else "chains used already"
+    if vsock == "tx":
+        message = (
+            f"none of the {count} {which} has bytes that the device reads: is this the rx or the event "
+            "queue, rather than tx?"
+        )
+    else:
+        message = (
+            f"none of the {count} {which} has room that the device writes to, as those of an {vsock} queue "
+            "do: is this the tx queue?"
+        )
+    return Finding("vsock-queue", Severity.WARNING if waiting else Severity.NOTE, None, message)

@@ -24,6 +24,7 @@ from .queue_chain import MOST_BYTES_IN_ALL, ChainWalker, QueueChainReport
 from .queue_checks import (
     WRAP,
     QueueVerdict,
+    Uses,
     check_areas,
     check_lists,
     check_packed,
@@ -113,6 +114,7 @@ class Look:
         self.in_order: bool | None = None
         self.chains: list[QueueChainReport] = []
         self.taken: set[int] = set()  # descriptors of the chains that wait, shown or not
+        self.uses = Uses()
         self.history: list[UsedReport] = []
         self.recovered = 0
         self.walker = None
@@ -232,6 +234,9 @@ def look_at_split(look: Look, size: int, features: int, vsock: str | None, wante
             look.walker, look.used, size, look.taken, vsock, wanted
         )
         look.findings.add(odd)
+        if not look.uses.count:
+            used = Uses(one.chain for one in look.history if one.chain is not None)
+            look.findings.add(used.check(vsock, waiting=False))
 
 
 def look_at_packed(look: Look, size: int, features: int, vsock: str | None, wanted: Selection) -> None:
@@ -271,21 +276,25 @@ def add_chains(
     """Follow every chain that waits, and keep those that are wanted."""
     outside = []
     count = 0
+    findings = Findings()  # what is said of all chains comes first
     for head, position, perhaps_used in heads:
         if walker.walked >= MOST_DESCRIPTORS:
-            look.findings.add([effort_finding(count, MOST_DESCRIPTORS)])
+            findings.add([effort_finding(count, MOST_DESCRIPTORS)])
             break
         chain = walker.walk(head, position, perhaps_used=perhaps_used)
         if vsock == "tx":
             chain = walker.vsock_packet(chain, vsock)
         count += 1
         severity = Severity.NOTE if perhaps_used else None
-        look.findings.add(one._replace(severity=severity or one.severity) for one in chain.findings)
+        findings.add(one._replace(severity=severity or one.severity) for one in chain.findings)
+        look.uses.add(chain)
         look.taken |= own_descriptors(chain)
         if not chain.in_memory:
             outside.append(chain)
         if wanted.limit is None or len(look.chains) < wanted.limit:
             look.chains.append(chain)
+    look.findings.add(look.uses.check(vsock, waiting=True))
+    look.findings.join(findings)
     if walker.has_copied_enough:
         message = f"packets beyond {MOST_BYTES_IN_ALL} bytes in all were not looked at"
         look.findings.add([Finding("too-many-bytes", Severity.NOTE, None, message)])

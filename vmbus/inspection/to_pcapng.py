@@ -10,6 +10,7 @@ Sources: as vmbus/inspection/capture_layout.py.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from operator import index
 from typing import BinaryIO, NoReturn
 
 from vmbus.errors import CallerError
@@ -71,7 +72,7 @@ class PcapngWriter:
         self._snap_length = fitting("snap_length", snap_length, 32)
         section = LITTLE.section.pack(BYTE_ORDER_MAGIC, 1, 0, UNTIL_THE_END)
         section += options([(Option.COMMENT, comment), (Option.SECTION_APPLICATION, application)])
-        interface = LITTLE.interface.pack(fitting("link_type", link_type, 16), 0, snap_length)
+        interface = LITTLE.interface.pack(fitting("link_type", link_type, 16), 0, self._snap_length)
         interface += options(
             [
                 (Option.INTERFACE_NAME, name),
@@ -92,7 +93,7 @@ class PcapngWriter:
     ) -> None:
         """Write one packet.
 
-        timestamp         nanoseconds since 1970
+        timestamp         nanoseconds since 1970, a whole number: time.time_ns() gives one
         original_length   bytes that it had where it was captured; None: all are in `data`
         """
         stored, original = captured(data, original_length, self._snap_length)
@@ -142,9 +143,10 @@ class PcapWriter:
     def write(self, data: Buffer, *, timestamp: int = 0, original_length: int | None = None) -> None:
         """Write one packet: as PcapngWriter.write, but a time ends in 2106 and there are no comments."""
         stored, original = captured(data, original_length, self._snap_length)
-        if not 0 <= timestamp < NANOSECONDS << 32:
-            refuse_number("timestamp", timestamp, (NANOSECONDS << 32) - 1)
-        seconds, rest = divmod(timestamp, NANOSECONDS)
+        time = whole_number("timestamp", timestamp)
+        if not 0 <= time < NANOSECONDS << 32:
+            refuse_number("timestamp", time, (NANOSECONDS << 32) - 1)
+        seconds, rest = divmod(time, NANOSECONDS)
         units = rest * self._units // NANOSECONDS
         record = LITTLE.pcap_record.pack(seconds, units, len(stored), original)
         self._stream.write(b"".join([record, stored]))
@@ -184,10 +186,21 @@ def options(wanted: Iterable[tuple[Option, str | bytes | None]]) -> bytes:
 
 def fitting(argument: str, value: int, bits: int) -> int:
     """`value` if it is an unsigned number of so many bits, else CallerError."""
-    largest = (1 << bits) - 1
-    if not 0 <= value <= largest:
-        refuse_number(argument, value, largest)
-    return value
+    number, largest = whole_number(argument, value), (1 << bits) - 1
+    if not 0 <= number <= largest:
+        refuse_number(argument, number, largest)
+    return number
+
+
+def whole_number(argument: str, value: int) -> int:
+    """`value` as an int if it is one, else CallerError: a time in seconds is often given as a float."""
+    try:
+        return index(value)
+    except TypeError:
+        what = "number of nanoseconds: time.time_ns() gives one" if argument == "timestamp" else "number"
+        raise CallerError(
+            f"{argument} is a whole {what}, not {value!r}", argument=argument, value=value
+        ) from None
 
 
 def refuse_number(argument: str, value: int, largest: int) -> NoReturn:

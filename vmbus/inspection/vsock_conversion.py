@@ -34,17 +34,31 @@ __all__ = ["capture_packets", "queue_packets"]
 QUEUE_COMMENT = "vsock packets found in a virtqueue of a memory dump; the times are not known"
 
 
-def capture_packets(dump: Dump, *, limit: int | None = None) -> Convertible:
+def capture_packets(
+    dump: Dump, *, limit: int | None = None, on_break: Callable[[DumpError], object] | None = None
+) -> Convertible:
     """The vsock packets of a capture, the first `limit` of them; those of other link types are passed over.
 
-    Raises DumpError when it is no capture.  So may the iterator: where the file is broken, and when it
-    has packets and none of them is one of vsock.
+    on_break   called where the file is broken, mostly cut off, behind a packet of vsock: the packets then
+               end there.  Without it DumpError is raised there
+
+    Raises DumpError when it is no capture.  So may the iterator: where the file is broken, for a packet
+    that is no record of vsock, and when there are packets and none of them is one of vsock.
     """
     read_capture(dump)  # which raises at once for a file that is none
 
     def packets() -> Iterator[ConvertiblePacket]:
         count, others = 0, set()
-        for packet in read_capture(dump) if limit != 0 else ():
+
+        def whole_packets() -> Iterator[CapturedPacket]:
+            try:
+                yield from read_capture(dump)
+            except DumpError as error:
+                if on_break is None or not count:
+                    raise
+                on_break(error)
+
+        for packet in whole_packets() if limit != 0 else ():
             if packet.link_type != LINKTYPE_VSOCK:
                 others.add(packet.link_type)
                 continue
@@ -79,7 +93,10 @@ def captured_packet(packet: CapturedPacket, path: str) -> ConvertiblePacket:
 
 
 def capture_to_json(packet: CapturedPacket, record: CaptureRecord) -> dict[str, Any]:
-    """A captured packet as an object; `vsock` is null where no virtio header was captured."""
+    """A captured packet as an object; `vsock`, what the virtio header says, is null where none was captured.
+
+    Of an RW what belongs to the packet is the first `vsock.payload_length` bytes of `payload`.
+    """
     capture = record.capture
     document: dict[str, Any] = {
         "kind": "capture",
@@ -107,6 +124,7 @@ def capture_to_json(packet: CapturedPacket, record: CaptureRecord) -> dict[str, 
     if record.header is not None:
         decoded = examine_vsock_packet(record.transport_header, record.payload)
         document["vsock"] = vsock_packet_to_json(decoded)
+        del document["vsock"]["payload"]  # it stands in the object already
         # What was not captured is not missing.
         cut = packet.original_length > len(packet.data)
         document["findings"] = [
@@ -134,7 +152,7 @@ def queue_packets(report: QueueReport) -> Convertible:
                 document = partial(as_line, "chain", table, chain_to_json, chain, report)
                 yield from queued_packet(chain, chain.vsock, document, report)
 
-    return Convertible(packets, LINKTYPE_VSOCK, QUEUE_COMMENT, report.is_sound)
+    return Convertible(packets, LINKTYPE_VSOCK, QUEUE_COMMENT, report.is_sound, tuple(report.findings))
 
 
 def as_line(
