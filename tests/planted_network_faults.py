@@ -217,7 +217,7 @@ PLANTED_NETWORK_FAULTS = [
     PlantedFault(
         "lie that is forgotten",
         "virtio/network_driver.py",
-        "        self._fault = copy(error)",
+        "        self._look()  # at what an interrupt has left, or once more at what cannot be",
         "        pass",
         LIES,
     ),
@@ -232,7 +232,7 @@ PLANTED_NETWORK_FAULTS = [
     PlantedFault(
         "writer that drops what is queued at a shutdown",
         "sockets/frame_io.py",
-        "            while not (queues.is_shutting_down() and not len(waiting)):",
+        "            while len(waiting) or not queues.is_shutting_down():",
         "            while not queues.is_shutting_down():",
         IO + "what_is_queued_at_a_shutdown_is_written_first",
     ),
@@ -256,5 +256,19 @@ PLANTED_NETWORK_FAULTS = [
         "        for _ in range(self.queues.guest_to_host.capacity):",
         "        for _ in range(50):",
         LOOP + "one_round_takes_no_more_frames_than_the_queue_holds",
+    ),
+    PlantedFault(
+        "buffer forgotten that an interrupt left",
+        "virtio/network_driver.py",
+        "        self._look()  # at what an interrupt has left, or once more at what cannot be",
+        "        pass",
+        "virtio/test_interrupted.py::test_a_frame_whose_receiving_was_interrupted_comes_with_the_next_call",
+    ),
+    PlantedFault(
+        "buffer in the queue that its owner can change",
+        "virtio/frame_queues.py",
+        '            self._frames.put_nowait(frame if type(frame) is bytes else view_bytes(frame, "frame").tobytes())',
+        "            self._frames.put_nowait(frame)",
+        FRAMES + "a_buffer_that_is_pushed_is_copied_and_given_back_itself_when_there_is_no_room",
     ),
 ]

@@ -217,7 +217,7 @@ def test_a_monitor_that_does_not_read_holds_up_no_shutdown(queues, ends):
     monitor.recv(1)  # the writer is at it
     queues.begin_shutdown()
     report = loop.end()
-    assert report.error is None and report.lost >= 1
+    assert report.error is None and report.lost == 1 + len(queues.host_to_guest)
 
 
 def test_a_monitor_that_reads_late_gets_everything(queues, ends):
@@ -237,17 +237,21 @@ def test_a_monitor_that_reads_late_gets_everything(queues, ends):
 def test_a_write_error_begins_the_shutdown(queues, ends):  # 4.3
     monitor, ours = ends
     monitor.close()
-    queues.host_to_guest.push(b"frame")
+    for frame in (b"frame", b"another", b"last"):
+        queues.host_to_guest.push(frame)
     report = write_frames(ours, queues)
     assert isinstance(report.error, OSError) and report.error.errno in (errno.EPIPE, errno.ECONNRESET)
+    assert (report.frames, report.lost) == (0, 3)  # the one that was being written, too
     assert queues.is_shutting_down()
 
 
 @pytest.mark.parametrize("frame", [b"", bytes(65537)], ids=["empty", "too large"])
 def test_a_frame_that_cannot_be_written_is_an_error_and_begins_the_shutdown(queues, ends, frame):  # 4.2
-    queues.host_to_guest.push(frame)
+    for one in (b"before", frame, b"behind"):
+        queues.host_to_guest.push(one)
     report = write_frames(ends[1], queues)
     assert isinstance(report.error, CallerError)
+    assert (report.frames, report.lost) == (1, 2)
     assert queues.is_shutting_down()
 
 

@@ -363,13 +363,11 @@ def test_what_a_stack_says_it_did_not_take_is_counted_so(bench):  # "nothing rec
     assert bench.loop.fates == {FrameFate.NOT_TAKEN: 1}
 
 
-def test_the_hooks_one_does_not_write_allow_datagrams_and_relay_nothing():
-    class Nothing(NetworkHooks):
-        pass
-
+@pytest.mark.parametrize("hooks", [(), (NetworkHooks(),)], ids=["none", "plain"])
+def test_the_hooks_one_does_not_write_allow_datagrams_and_relay_nothing(hooks):
     log = []
     queues = NetworkFrameQueues(16)
-    loop = NetworkLoop(VirtioNetworkDevice(queues), Stack(log), Nothing(), fabric_index=1)
+    loop = NetworkLoop(VirtioNetworkDevice(queues), Stack(log), *hooks, fabric_index=1)
     for frame in GOOD_FRAMES.values():
         assert queues.guest_to_host.push(frame) is None
     loop.run_once(0)
@@ -493,10 +491,6 @@ def text(address):
     return ".".join(map(str, address))
 
 
-class Quiet(NetworkHooks):
-    """Allows everything."""
-
-
 class Machine:
     """A guest with its driver, and all that stands behind its network device."""
 
@@ -507,7 +501,7 @@ class Machine:
         self.queues = queues
         self.driver = NetworkDriver(rx[0], tx[0])
         self.backend = NetworkBackend(rx[1], tx[1], queues)
-        self.loop = NetworkLoop(VirtioNetworkDevice(queues), EchoStack(), Quiet(), gateways=GATEWAYS)
+        self.loop = NetworkLoop(VirtioNetworkDevice(queues), EchoStack(), gateways=GATEWAYS)
 
 
 @pytest.fixture(params=[(0, False), (int(NetworkFeatures.MRG_RXBUF), True)], ids=["plain", "merged"])
@@ -559,7 +553,7 @@ def test_a_guest_gets_its_answers_from_a_loop_that_runs(queues, merging):
 
 
 def test_a_monitor_gets_its_answers_over_a_stream(queues):
-    loop = NetworkLoop(VirtioNetworkDevice(queues), EchoStack(), Quiet(), gateways=GATEWAYS)
+    loop = NetworkLoop(VirtioNetworkDevice(queues), EchoStack(), gateways=GATEWAYS)
     monitor, ours = socket.socketpair()
     monitor.settimeout(PATIENCE)
     bodies = [loop.run, lambda: read_frames(ours, queues), lambda: write_frames(ours, queues)]

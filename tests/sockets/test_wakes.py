@@ -179,3 +179,9 @@ def test_a_capacity_of_0_is_refused_before_there_are_sockets(monkeypatch):
 def test_wakes_that_are_only_flags_cannot_be_waited_for():
     with pytest.raises(CallerError, match="shared_frame_queues"):
         wake_of(NetworkFrameQueues(), "host_wake")
+
+
+@pytest.mark.parametrize("name", ["wake", "guest_to_host", ""])
+def test_a_name_that_is_no_wakes_is_refused_with_those_there_are(queues, name):
+    with pytest.raises(CallerError, match="guest_wake, host_wake, relay_wake"):
+        wake_of(queues, name)

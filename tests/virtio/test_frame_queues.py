@@ -40,6 +40,26 @@ def test_an_empty_frame_that_is_refused_is_told_from_none():
     assert frames.push(b"") == b""
 
 
+@pytest.mark.parametrize("frame", ["text", None, 7, memoryview(b"every other byte")[::2]])
+def test_what_is_no_buffer_is_refused_by_the_push(frame):
+    frames = FrameQueue(1)
+    with pytest.raises(CallerError) as caught:
+        frames.push(frame)
+    assert caught.value.argument == "frame" and len(frames) == 0
+
+
+@pytest.mark.parametrize("kind", [bytearray, memoryview], ids=lambda kind: kind.__name__)
+def test_a_buffer_that_is_pushed_is_copied_and_given_back_itself_when_there_is_no_room(kind):
+    changing = bytearray(b"frame")
+    frame = changing if kind is bytearray else memoryview(changing)
+    frames = FrameQueue(1)
+    assert frames.push(frame) is None
+    changing[:] = b"other"
+    assert frames.push(frame) is frame
+    popped = frames.pop()
+    assert (type(popped), popped) == (bytes, b"frame")
+
+
 def test_a_queue_counts_and_is_true_without_frames():
     frames = FrameQueue(3)
     assert (len(frames), frames.capacity, bool(frames), frames.is_full) == (0, 3, True, False)

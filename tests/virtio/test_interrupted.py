@@ -11,6 +11,7 @@ import io
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from types import FrameType
 
 import pytest
@@ -21,6 +22,10 @@ from vmbus.virtio import (
     BlockDevice,
     BlockDriver,
     DeviceQueue,
+    NetworkBackend,
+    NetworkDriver,
+    NetworkFeatures,
+    NetworkFrameQueues,
     VirtioFeatures,
     Virtqueue,
     connected_virtqueues,
@@ -269,6 +274,43 @@ def test_a_disk_serves_again_what_it_was_interrupted_in():
         device.process_all()
         device.queue.needs_notification()
         assert [done.context for done in driver.completions()] == [0, 1]
+        return ended
+
+    at_every_place(trial)
+
+
+# -- a network ---------------------------------------------------------------------------------
+
+#: Of these the second takes three buffers where frames are merged.
+FRAMES = [b"first" * 3, bytes(range(100)), b"last" * 4]
+
+
+@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("merging", [False, True], ids=["whole", "merged"])
+def test_a_frame_whose_receiving_was_interrupted_comes_with_the_next_call(form, merging):
+    features = FORMATS[form] | (NetworkFeatures.MRG_RXBUF if merging else 0)
+
+    def trial(place: int) -> bool:
+        rx = connected_virtqueues(8, features, request_size=48 if merging else 1526)
+        tx = connected_virtqueues(2, features, request_size=1526)
+        driver = NetworkDriver(rx[0], tx[0])
+        queues = NetworkFrameQueues(4)
+        for frame in FRAMES:
+            queues.host_to_guest.push(frame)
+        assert NetworkBackend(rx[1], tx[1], queues).process_receive() == len(FRAMES)
+        (lost,) = islice(rx[1], 1)
+        rx[1].add_used(lost.head_index, 0)
+        seen: list[bytes] = []
+
+        def take() -> None:
+            nonlocal seen
+            for frame in driver.received():
+                seen += (frame,)
+
+        ended = interrupted(place, take)
+        seen += driver.received()
+        assert seen == FRAMES
+        assert (driver.lost_buffers, rx[0].outstanding, rx[0].free) == (1, 8, 0)
         return ended
 
     at_every_place(trial)

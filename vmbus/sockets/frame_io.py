@@ -35,7 +35,8 @@ class StreamReport(NamedTuple):
     """How one direction of a stream has ended.
 
     frames   that went through
-    lost     frames that were dropped: read while guest_to_host was full, or not written at a shutdown
+    lost     frames that were dropped: read while guest_to_host was full, or, whatever ended the writing,
+             the frame that was being written and those that were queued behind it
     error    what ended it; None for a shutdown, and for an end of the stream between two frames
     """
 
@@ -148,25 +149,25 @@ def write_frames(stream: socket.socket, queues: NetworkFrameQueues) -> StreamRep
     """
     wake = wake_of(queues, "host_wake")
     waiting = queues.host_to_guest
-    frames = lost = 0
+    frames = unwritten = 0
     error: OSError | CallerError | None = None
     try:
         stream.setblocking(False)
         with closing(Watch(stream, selectors.EVENT_WRITE, wake)) as watch:
-            while not (queues.is_shutting_down() and not len(waiting)):
+            while len(waiting) or not queues.is_shutting_down():
                 frame = waiting.pop()
                 if frame is None:
                     wake.wait(None)
-                elif write_whole(stream, encode_frame(frame), CanWait(queues, watch)):
-                    frames += 1
-                else:
-                    lost = 1 + len(waiting)
+                    continue
+                unwritten = 1
+                if not write_whole(stream, encode_frame(frame), CanWait(queues, watch)):
                     break
+                frames, unwritten = frames + 1, 0
     except (OSError, CallerError) as caught:
         error = caught
     finally:
         queues.begin_shutdown()
-    return StreamReport(frames, lost, error)
+    return StreamReport(frames, unwritten + len(waiting), error)
 
 
 class CanWait:

@@ -73,11 +73,14 @@ class NetworkStack(Protocol):
         ...
 
 
-class NetworkHooks(Protocol):
+class NetworkHooks:
     """What happens outside the stack: who may talk to whom, and the relays that carry it.
 
     Subclass it and write what you need; what is here allows every datagram, relays nothing and keeps
     no record.
+
+    >>> NetworkHooks().allow_udp(IpEndpoint(bytes([192, 0, 2, 1]), 53))
+    True
     """
 
     def has_connection(self, source: IpEndpoint, destination: IpEndpoint) -> bool:
@@ -161,7 +164,7 @@ class NetworkLoop:
 
     device         the guest's frames; its queues' host_wake is woken when there are answers
     stack          the TCP/IP stack
-    hooks          policy and relays
+    hooks          policy and relays; by default every datagram is allowed, and nothing relayed
     classify       what a frame is
     gateways, fabric_index   as for `classify_frame`
 
@@ -177,7 +180,7 @@ class NetworkLoop:
         self,
         device: VirtioNetworkDevice,
         stack: NetworkStack,
-        hooks: NetworkHooks,
+        hooks: NetworkHooks | None = None,
         *,
         gateways: Container[bytes] = frozenset(),
         fabric_index: int | None = None,
@@ -186,7 +189,7 @@ class NetworkLoop:
         self.device = device
         self.queues = device.queues
         self.stack = stack
-        self.hooks = hooks
+        self.hooks = NetworkHooks() if hooks is None else hooks
         self.fates: Counter[FrameFate] = Counter()
         self._classify = classify
         self._gateways = gateways

@@ -31,6 +31,9 @@ LONGEST_WAIT = 86400.0
 #: Bytes that are read at once.
 WAKES = 4096
 
+# The wakes of frame queues.
+WAKE_NAMES = ("guest_wake", "host_wake", "relay_wake")
+
 Own = TypeVar("Own", bound="PollWake")
 
 
@@ -151,7 +154,19 @@ def refuse_closed() -> NoReturn:
 
 
 def wake_of(queues: NetworkFrameQueues, name: str) -> PollWake:
-    """One of the wakes of some queues, to wait for; CallerError when nobody can wait for it."""
+    """One of the wakes of some queues, to wait for.
+
+    name   "guest_wake", "host_wake" or "relay_wake"
+
+    Raises CallerError for any other name, and when nobody can wait for that wake.
+    """
+    if name not in WAKE_NAMES:
+        raise CallerError(
+            f"frame queues have the wakes {', '.join(WAKE_NAMES)}, and no {name!r}",
+            argument="name",
+            value=name,
+            limit=WAKE_NAMES,
+        )
     wake = getattr(queues, name)
     if not isinstance(wake, PollWake):
         raise CallerError(

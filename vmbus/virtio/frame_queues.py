@@ -12,9 +12,10 @@ Sources: smolvm smolvm-network, NetworkFrameQueues; crossbeam-queue, ArrayQueue.
 from __future__ import annotations
 
 import queue
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from vmbus.errors import CallerError
+from vmbus.memory import Buffer, view_bytes
 
 __all__ = [
     "DEFAULT_FRAME_QUEUE_CAPACITY",
@@ -27,6 +28,8 @@ __all__ = [
 
 #: Frames of each direction.
 DEFAULT_FRAME_QUEUE_CAPACITY = 1024
+
+Frame = TypeVar("Frame", bound=Buffer)
 
 
 class Wake(Protocol):
@@ -87,10 +90,15 @@ class FrameQueue:
         """The most frames it holds."""
         return self._frames.maxsize
 
-    def push(self, frame: bytes) -> bytes | None:
-        """Put a frame in at the end.  None: it is in; the frame itself: there is no room for it."""
+    def push(self, frame: Frame) -> Frame | None:
+        """Put a frame in at the end.  None: it is in; the frame itself: there is no room for it.
+
+        What is not bytes already is copied, and may be changed afterwards.
+
+        Raises CallerError for what is no buffer of bytes.
+        """
         try:
-            self._frames.put_nowait(frame)
+            self._frames.put_nowait(frame if type(frame) is bytes else view_bytes(frame, "frame").tobytes())
         except queue.Full:
             return frame
         return None
@@ -118,24 +126,14 @@ class FrameQueue:
         return f"<FrameQueue: {len(self)} of {self.capacity} frames>"
 
 
-class _Sum(queue.Queue[int]):
-    """A queue that keeps only the sum of what was put: its lock makes the additions whole."""
-
-    def _init(self, maxsize: int) -> None:
-        self.total = 0
-
-    def _qsize(self) -> int:
-        return 0
-
-    def _put(self, item: int) -> None:
-        self.total += item
-
-
 class EgressCounter:
     """Bytes that guests have sent: never smaller than it was.  Any thread may add and look."""
 
     def __init__(self) -> None:
-        self._sum = _Sum()
+        self._total = 0
+        # Additions of several threads must not mix.  This part of the package has no locks of its own,
+        # since nothing in it waits; that of a queue, which is never used as one, is held for one addition.
+        self._adding = queue.Queue[int]().mutex
 
     def add(self, count: int) -> None:
         """Count so many bytes more; CallerError for a negative number."""
@@ -146,12 +144,13 @@ class EgressCounter:
                 value=count,
                 limit=0,
             )
-        self._sum.put_nowait(count)
+        with self._adding:
+            self._total += count
 
     @property
     def value(self) -> int:
         """Bytes so far."""
-        return self._sum.total
+        return self._total
 
     def __repr__(self) -> str:
         return f"<EgressCounter: {self.value} bytes>"

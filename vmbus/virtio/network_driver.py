@@ -12,7 +12,6 @@ Sources: OASIS VIRTIO 1.2, section 5.1.6; Linux drivers/net/virtio_net.c.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from copy import copy
 from itertools import islice
 from typing import Any, NamedTuple, NoReturn
 
@@ -34,7 +33,7 @@ from .network_layout import (
     network_header_size,
 )
 from .queue import Virtqueue
-from .requests import AddDescriptor, RequestPlace
+from .requests import AddDescriptor, RequestPlace, VirtqueueCompletion
 
 __all__ = ["NetworkDriver", "ReceivedFrame", "least_receive_place", "least_transmit_place"]
 
@@ -50,6 +49,17 @@ class ReceivedFrame(NamedTuple):
 
     header: Any
     frame: bytes
+
+
+class PartialFrame(NamedTuple):
+    """A frame of which not all buffers have come.
+
+    missing   buffers that are to come
+    """
+
+    header: Any
+    parts: tuple[bytes, ...]
+    missing: int
 
 
 def least_receive_place(features: int) -> int:
@@ -115,10 +125,9 @@ class NetworkDriver:
         self._large = bool(features & LARGE_RECEIVE)
         self._checksums = bool(features & GUEST_CSUM)
         self._split_header = not features & WHOLE_HEADER
-        self._header: Any = None  # of a frame of which not all buffers have come
-        self._parts: list[bytes] = []
-        self._missing = 0
-        self._fault: PeerError | None = None
+        self._partial: PartialFrame | None = None
+        self._taken: VirtqueueCompletion | None = None  # a buffer that is not looked at yet
+        self._whole: ReceivedFrame | None = None  # what is to be handed out
         self.fill()
 
     @property
@@ -187,27 +196,48 @@ class NetworkDriver:
 
         A frame in several buffers comes when all of them have.  Each buffer is offered anew as soon as
         it was copied.  Raises PeerError when the device says what cannot be, and from then on.
+
+        An interrupt loses no frame: what was taken and not handed out comes with the next call.
         """
         for received in self.received_with_headers():
             yield received.frame
 
     def received_with_headers(self) -> Iterator[ReceivedFrame]:
         """The same, each with its header: with GUEST_CSUM and its like it says what is left to do."""
-        if self._fault is not None:
-            raise copy(self._fault) from None
+        self._look()  # at what an interrupt has left, or once more at what cannot be
+        if self._whole is not None:
+            whole, self._whole = self._whole, None
+            yield whole
         for completion in islice(self.rx.completions(), self.rx.queue_size):
-            data, length = completion.request, completion.length
-            self.fill()
-            whole = self._take(data, length)
-            if whole is not None:
+            # No interrupt comes between these lines, which call nothing: nothing is lost.
+            self._taken = completion
+            self._look()
+            if self._whole is not None:
+                whole, self._whole = self._whole, None
                 yield whole
 
-    def _take(self, data: bytes, length: int) -> ReceivedFrame | None:
-        """The frame that a used buffer completes."""
-        if self._missing:
-            return self._take_more(data, length)
+    def _look(self) -> None:
+        """Find out what the buffer that was taken brings, and only then forget it."""
+        taken = self._taken
+        if taken is None:
+            return
+        self.fill()
+        found = self._found(taken.request, taken.length, self._partial)
+        whole = found if isinstance(found, ReceivedFrame) else None
+        partial = found if isinstance(found, PartialFrame) else None
+        # As above: all of it, or nothing.
+        self.lost_buffers += found is None
+        self._partial = partial
+        self._whole = whole
+        self._taken = None
+
+    def _found(
+        self, data: bytes, length: int, partial: PartialFrame | None
+    ) -> ReceivedFrame | PartialFrame | None:
+        """What a used buffer brings: a frame, or what has come of one; None for a buffer that is lost."""
+        if partial is not None:
+            return self._found_more(data, length, partial)
         if not length:
-            self.lost_buffers += 1
             return None
         if length <= self._header_size:
             self._refuse(
@@ -224,27 +254,27 @@ class NetworkDriver:
             return ReceivedFrame(header, frame)
         self._check_count(count)
         self._check_filled(length)
-        self._header, self._parts, self._missing = header, [frame], count - 1
-        return None
+        return PartialFrame(header, (frame,), count - 1)
 
-    def _take_more(self, data: bytes, length: int) -> ReceivedFrame | None:
+    def _found_more(self, data: bytes, length: int, partial: PartialFrame) -> ReceivedFrame | PartialFrame:
         """One more buffer of a frame that takes several."""
         if not length:
             self._refuse(
                 NetworkFault.EMPTY_BUFFER,
-                f"a buffer came back with 0 bytes where {self._missing} more belong to one frame",
+                f"a buffer came back with 0 bytes where {partial.missing} more belong to one frame",
                 found=0,
                 allowed=1,
             )
-        if self._missing > 1:
+        header, parts, missing = partial
+        if missing > 1:
             self._check_filled(length)
-        self._parts.append(data[:length])
-        self._check_length(sum(map(len, self._parts)))
-        self._missing -= 1
-        if self._missing:
-            return None
-        parts, self._parts = self._parts, []
-        return ReceivedFrame(self._header, b"".join(parts))
+        parts += (data[:length],)
+        self._check_length(sum(map(len, parts)))
+        return (
+            PartialFrame(header, parts, missing - 1)
+            if missing > 1
+            else ReceivedFrame(header, b"".join(parts))
+        )
 
     def _check_header(self, header: Any) -> None:
         """Whether a frame can be taken as it is."""
@@ -292,9 +322,7 @@ class NetworkDriver:
             )
 
     def _refuse(self, kind: NetworkFault, what: str, *, found: object, allowed: object) -> NoReturn:
-        error = PeerError(what, kind=kind, found=found, allowed=allowed)
-        self._fault = copy(error)
-        raise error
+        raise PeerError(what, kind=kind, found=found, allowed=allowed)
 
     # -- both ----------------------------------------------------------------------------------
 
