@@ -103,7 +103,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
     PlantedFault(
         "bytes that were read not forwarded",
         "virtio/vsock_connection.py",
-        "        receiving.forwarded += length",
+        "        receiving.forward(length)",
         "        receiving.forwarded += 0",
         TWO_ENDPOINTS,
     ),
@@ -209,7 +209,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
     ),
     PlantedFault(
         "backlog full of those that are gone",
-        "virtio/vsock_endpoint.py",
+        "virtio/vsock_listener.py",
         "            self._waiting = deque(one for one in self._waiting if is_worth_accepting(one))",
         "            pass",
         ENDPOINT + "those_that_are_gone_again_take_no_place_in_the_backlog",

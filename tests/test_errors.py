@@ -17,6 +17,7 @@ from vmbus.errors import (
     BufferTooSmall,
     CallerError,
     ChannelClosed,
+    ConnectionRefused,
     DeviceError,
     DumpError,
     NotReady,
@@ -58,6 +59,7 @@ EXAMPLES = (
     half_done(TimedOut("over")),
     half_done(ChannelClosed("closed here")),
     half_done(PeerClosed("closed there")),
+    ConnectionRefused("nobody listens"),
     DumpError("not a ring", path="a file", place=4096),
     DeviceError(errno.EACCES, "no permission"),
 )

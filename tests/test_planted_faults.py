@@ -24,6 +24,7 @@ from tests.planted_channel_faults import PLANTED_CHANNEL_FAULTS
 from tests.planted_faults import PLANTED_FAULTS, PlantedFault
 from tests.planted_network_faults import PLANTED_NETWORK_FAULTS
 from tests.planted_queue_faults import PLANTED_QUEUE_FAULTS
+from tests.planted_socket_faults import PLANTED_SOCKET_FAULTS
 from tests.planted_vsock_connection_faults import PLANTED_VSOCK_CONNECTION_FAULTS
 from tests.planted_vsock_faults import PLANTED_VSOCK_FAULTS
 
@@ -37,6 +38,7 @@ ALL_FAULTS = [
     *PLANTED_VSOCK_FAULTS,
     *PLANTED_VSOCK_CONNECTION_FAULTS,
     *PLANTED_NETWORK_FAULTS,
+    *PLANTED_SOCKET_FAULTS,
 ]
 
 #: What an implementation of rings or virtqueues is most easily wrong in: each must be among the faults, by this name.

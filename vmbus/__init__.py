@@ -20,6 +20,7 @@ _PARTS = {
         "BufferTooSmall",
         "CallerError",
         "ChannelClosed",
+        "ConnectionRefused",
         "DeviceError",
         "DumpError",
         "NotReady",
@@ -77,6 +78,7 @@ _PARTS = {
     "pipe": ("BytePipe", "MessagePipe", "PipeFault", "connected_byte_pipes", "connected_message_pipes"),
     "virtio": (
         "BLOCK_PLACE_SIZE",
+        "LINKTYPE_VSOCK",
         "BlockDevice",
         "BlockDriver",
         "BlockFeatures",
@@ -127,6 +129,7 @@ _PARTS = {
     ),
     "sockets": (
         "AsyncVsockLink",
+        "IngressResult",
         "NetworkHooks",
         "NetworkLoop",
         "NetworkStack",
@@ -137,6 +140,7 @@ _PARTS = {
         "async_bridge",
         "bridge",
         "shared_frame_queues",
+        "wake_of",
     ),
     "inspection": ("PcapngWriter", "inspect_queue", "read_capture"),
     "fuzzing": (),

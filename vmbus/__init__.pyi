@@ -24,6 +24,7 @@ from .channel import open_streams as open_streams
 from .errors import BufferTooSmall as BufferTooSmall
 from .errors import CallerError as CallerError
 from .errors import ChannelClosed as ChannelClosed
+from .errors import ConnectionRefused as ConnectionRefused
 from .errors import DeviceError as DeviceError
 from .errors import DumpError as DumpError
 from .errors import NotReady as NotReady
@@ -81,6 +82,7 @@ from .ring import writer_needs_signal as writer_needs_signal
 from .sizes import CONTROL_WORD_COUNT as CONTROL_WORD_COUNT
 from .sizes import PAGE_SIZE as PAGE_SIZE
 from .sockets import AsyncVsockLink as AsyncVsockLink
+from .sockets import IngressResult as IngressResult
 from .sockets import NetworkHooks as NetworkHooks
 from .sockets import NetworkLoop as NetworkLoop
 from .sockets import NetworkStack as NetworkStack
@@ -91,7 +93,9 @@ from .sockets import VsockStream as VsockStream
 from .sockets import async_bridge as async_bridge
 from .sockets import bridge as bridge
 from .sockets import shared_frame_queues as shared_frame_queues
+from .sockets import wake_of as wake_of
 from .virtio import BLOCK_PLACE_SIZE as BLOCK_PLACE_SIZE
+from .virtio import LINKTYPE_VSOCK as LINKTYPE_VSOCK
 from .virtio import BlockDevice as BlockDevice
 from .virtio import BlockDriver as BlockDriver
 from .virtio import BlockFeatures as BlockFeatures

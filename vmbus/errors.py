@@ -5,6 +5,7 @@
     CallerError                      you: the call is wrong
     PeerError                        the other side broke the format: stop trusting this ring
     ChannelClosed, PeerClosed        you closed it, they closed it
+    ConnectionRefused (PeerClosed)   they take no such connection
     DumpError                        the file
     DeviceError                      the system
 
@@ -20,6 +21,7 @@ __all__ = [
     "BufferTooSmall",
     "CallerError",
     "ChannelClosed",
+    "ConnectionRefused",
     "DeviceError",
     "DumpError",
     "NotReady",
@@ -142,6 +144,10 @@ class PeerClosed(VmbusError, ConnectionError):
     """
 
     done: int = 0
+
+
+class ConnectionRefused(PeerClosed, ConnectionRefusedError):
+    """The other side is there, and takes no such connection: it may later."""
 
 
 class DumpError(VmbusError):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.sockets.pairs import PATIENCE, PORT, async_links
-from vmbus.channel import AsyncByteChannel, connected_channels
+from vmbus.channel import AsyncByteChannel, ByteChannel, connected_channels
 from vmbus.errors import CallerError, ChannelClosed, PeerClosed, TimedOut
 from vmbus.sockets import AsyncVsockStream, BridgeEnd, BridgeResult, async_bridge, serve_async_bridge
 
@@ -176,6 +176,38 @@ def test_a_relay_that_is_stopped_ends_at_once_and_is_no_end_of_a_stream(how, bus
     run(test)
 
 
+@pytest.mark.parametrize("wrong", ["a channel for threads", "messages", "the wrong way round"])
+def test_what_is_no_channel_or_no_stream_is_refused_by_name_and_closes_nothing(wrong):
+    async def test() -> None:
+        near, far = async_links()
+        messages = wrong == "messages"
+        listener = far.listen_messages(PORT) if messages else far.listen(PORT)
+        accepting = asyncio.ensure_future(listener.accept(PATIENCE))
+        client = await (near.connect_messages if messages else near.connect)(PORT, timeout=PATIENCE)
+        stream = await accepting
+        kind = ByteChannel if wrong == "a channel for threads" else AsyncByteChannel
+        guest, host = connected_channels(kind=kind, pollable=True)
+        ends = (stream, host) if wrong == "the wrong way round" else (host, stream)
+        with pytest.raises(
+            CallerError, match=r"a channel \(the class AsyncByteChannel\) to a stream"
+        ) as caught:
+            await async_bridge(*ends, 1)
+        found = {
+            "a channel for threads": ("channel", "ByteChannel"),
+            "messages": ("stream", "AsyncVsockMessages"),
+            "the wrong way round": ("channel", "AsyncVsockStream"),
+        }
+        assert (caught.value.argument, caught.value.value) == found[wrong]
+        await client.send(b"open")
+        assert await stream.receive(timeout=PATIENCE) == b"open"
+        host.close()
+        guest.close()
+        await near.close()
+        await far.close()
+
+    run(test)
+
+
 def test_what_is_nobodys_fault_is_raised():
     async def test() -> None:
         async with bridged() as pair:
@@ -248,3 +280,35 @@ def test_the_service_bridges_so_many_at_a_time_and_ends_with_its_listener_or_can
         await asyncio.gather(*echoes)
 
     run(test)
+
+
+def test_an_on_end_that_fails_is_said_to_have_and_the_service_goes_on(caplog):
+    async def test() -> None:
+        near, far = async_links()
+        guests: list[AsyncByteChannel] = []
+
+        async def connect(stream: AsyncVsockStream) -> AsyncByteChannel:
+            guest, host = connected_channels(kind=AsyncByteChannel, pollable=True)
+            guests.append(guest)
+            await guest.send_end()
+            return host
+
+        def fail(result: BridgeResult) -> None:
+            raise ValueError("no room for results")
+
+        listener = far.listen(PORT)
+        serving = asyncio.ensure_future(serve_async_bridge(listener, connect, most=1, on_end=fail))
+        for _ in range(2):
+            client = await near.connect(PORT, timeout=PATIENCE)
+            await client.send_end()
+            assert await everything(client) == b""
+        listener.close()
+        await serving
+        await near.close()
+        await far.close()
+        for guest in guests:
+            guest.close()
+
+    run(test)
+    assert caplog.text.count("on_end has failed") == caplog.text.count("ValueError: no room for results") == 2
+    assert "could not be bridged" not in caplog.text

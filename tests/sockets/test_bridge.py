@@ -25,10 +25,11 @@ from tests.sockets.pairs import (
     quickly,
     threads_of,
 )
-from vmbus.channel import ByteChannel, SharedChannel, connected_channels
+from vmbus.channel import ByteChannel, MessageChannel, SharedChannel, connected_channels
 from vmbus.errors import CallerError, ChannelClosed, PeerClosed, PeerError, TimedOut
 from vmbus.layout import IN_WORD
 from vmbus.sockets import BridgeEnd, BridgeResult, SharedVsock, VsockStream, bridge, serve_bridge
+from vmbus.virtio import VsockShutdown
 
 
 @pytest.fixture
@@ -224,6 +225,22 @@ def test_what_a_stream_sent_before_it_was_closed_reaches_a_channel_that_still_se
             sending.result()
 
 
+def test_a_stream_that_receives_no_more_is_told_to_the_channel_once_it_sends_no_more_either(pair):
+    pair.client.shutdown(VsockShutdown.RECEIVE)
+    pair.guest.send(b"for nobody")
+    for number in range(5):
+        pair.client.send(b"%d" % number)
+        assert pair.guest.receive(timeout=PATIENCE) == b"%d" % number
+    assert pair.relay.still_runs()
+    pair.client.send_end()
+    with quickly(), pytest.raises(PeerClosed):
+        while pair.guest.receive(timeout=PATIENCE):
+            pass
+        pair.guest.send(bytes(10**6), PATIENCE)
+    result = pair.relay.result()
+    assert (result.end, result.to_channel) == (BridgeEnd.STREAM_BROKE, 5)
+
+
 def test_a_channel_whose_ring_makes_no_sense_closes_the_stream_and_is_blamed(pair):
     pair.guest.outgoing.memory.control[IN_WORD] = 12345
     pair.channel.signal.wake()
@@ -284,6 +301,30 @@ def test_a_time_that_is_none_is_refused_and_closes_nothing():
         guest.send(b"open")
         client.send(b"open")
         assert host.receive() == stream.receive(timeout=PATIENCE) == b"open"
+
+
+@pytest.mark.parametrize("wrong", ["messages of a channel", "messages of vsock", "the wrong way round"])
+def test_what_is_no_channel_or_no_stream_is_refused_by_name_and_closes_nothing(wrong):
+    with links() as (near, far):
+        is_channel = wrong == "messages of a channel"
+        client, stream = connect(near, far, messages=wrong == "messages of vsock")
+        guest, host = connected_channels(kind=MessageChannel if is_channel else ByteChannel)
+        ends = (stream, host) if wrong == "the wrong way round" else (host, stream)
+        with pytest.raises(
+            CallerError,
+            match=r"a channel \(the class ByteChannel\) to a stream \(the class VsockStream\): its",
+        ) as caught:
+            bridge(*ends, 1)  # a second: an end of it where it is not refused
+        found = {
+            "messages of a channel": ("channel", "MessageChannel"),
+            "messages of vsock": ("stream", "VsockMessages"),
+            "the wrong way round": ("channel", "VsockStream"),
+        }
+        assert (caught.value.argument, caught.value.value) == found[wrong]
+        guest.send(b"open")
+        client.send(b"open")
+        assert host.receive() == stream.receive(timeout=PATIENCE) == b"open"
+    await_no_thread()
 
 
 def test_what_is_nobodys_fault_is_raised_and_closes_both():
@@ -385,7 +426,7 @@ def exchange(end, mine: int, its: int) -> None:
 
 
 @needs_linux
-@pytest.mark.parametrize("features", [FORMATS["split"]], ids=["split"])
+@pytest.mark.parametrize("features", FORMATS.values(), ids=FORMATS)
 def test_twenty_megabytes_go_from_process_to_process_to_process(children, features):
     near, far = SharedChannel.create(1 << 17)
     guest, host = SharedVsock.create(features=features)
@@ -539,6 +580,54 @@ def test_a_connection_that_gets_no_channel_is_reset_and_the_service_goes_on(capl
     assert "could not be bridged" in caplog.text
 
 
+def test_an_on_end_that_fails_is_said_to_have_and_the_service_goes_on(caplog):
+    def fail(result: BridgeResult) -> None:
+        raise ValueError("no room for results")
+
+    with links() as (near, far):
+        listener = far.listen(PORT)
+        serving = Running(serve_bridge, listener, Echoes().connect, most=1, on_end=fail)
+        for number in range(2):
+            with near.connect(PORT, timeout=PATIENCE) as client:
+                client.send(b"%d" % number)
+                client.send_end()
+                assert b"".join(client) == b"%d" % number
+        listener.close()
+        serving.result()
+    assert caplog.text.count("on_end has failed") == caplog.text.count("ValueError: no room for results") == 2
+    assert "BridgeEnd.ENDED" in caplog.text and "could not be bridged" not in caplog.text
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_service_that_gets_no_thread_says_so_and_ends_its_bridges(monkeypatch, before):
+    """A bridge takes three threads: the service's, and one for each way."""
+    start, left = threading.Thread.start, 3 * before
+
+    def start_some(thread: threading.Thread) -> None:
+        nonlocal left
+        if thread.name == "vmbus bridge":
+            if not left:
+                raise RuntimeError("can't start new thread")
+            left -= 1
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_some)
+    with links() as (near, far):
+        serving = Running(serve_bridge, far.listen(PORT), Echoes().connect)
+        clients = []
+        for _ in range(before):
+            clients.append(near.connect(PORT, timeout=PATIENCE))
+            clients[-1].send(b"x")
+            assert clients[-1].receive(timeout=PATIENCE) == b"x"
+        clients.append(near.connect(PORT, timeout=PATIENCE))
+        with quickly(), pytest.raises(RuntimeError, match="new thread"):
+            serving.result()
+        for client in clients:
+            with pytest.raises(PeerClosed, match="reset"):
+                client.receive(timeout=PATIENCE)
+    await_no_thread()
+
+
 def test_an_interrupted_service_ends_its_bridges():
     echoes = Echoes()
 
@@ -565,3 +654,17 @@ def test_an_interrupted_service_ends_its_bridges():
             task.result()
             signal.signal(signal.SIGUSR1, old)
     await_no_thread()
+
+
+def test_a_stream_that_is_closed_altogether_ends_the_bridge_though_the_guest_says_nothing():
+    with links() as (near, far):
+        client, server = connect(near, far)
+        guest, host = connected_channels(kind=ByteChannel)
+        with guest:
+            bridging = Running(bridge, host, server)
+            client.send(b"the last words")
+            client.close()
+            result = bridging.result()
+            assert (result.end, result.to_channel) == (BridgeEnd.STREAM_BROKE, 14)
+            assert "takes no more" in str(result.error)
+            assert b"".join(guest) == b"the last words"

@@ -7,6 +7,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -205,7 +206,7 @@ def test_a_thread_that_is_done_does_not_switch_off_the_notifications_that_anothe
     with links(features=FEATURES["flags"]) as (near, far):
         (mine, its), (other, others) = connect(near, far), connect(near, far, PORT + 1)
         for _ in range(10):
-            waiting = Running(other.receive, timeout=PATIENCE)
+            waiting = Running(other.receive, timeout=3)
             await_asleep(near)
             receiving = Running(mine.receive, timeout=PATIENCE)
             await_sleepers(near, 2)
@@ -568,3 +569,57 @@ def test_an_interrupt_in_the_middle_of_a_step_ends_the_link_or_harms_nothing(at)
                 taken += data
             assert taken in (sent, sent[1000:])  # what the interrupted call had taken is lost with it
         near.close(0.1)
+
+
+@contextlib.contextmanager
+def interrupt_at(number: int) -> Iterator[None]:
+    """Raises at the start of the so-manieth call of a function of the package, as a signal handler may."""
+    left = number
+
+    def tracer(frame, event, argument):
+        nonlocal left
+        if "/vmbus/" in frame.f_code.co_filename:
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                raise Interrupted
+
+    sys.settrace(tracer)
+    try:
+        yield
+    except Interrupted:
+        pass
+    finally:
+        sys.settrace(None)
+
+
+WORKS = {
+    "send": lambda near, client: client.send(b"hello"),
+    "send_end": lambda near, client: client.send_end(),
+    "close": lambda near, client: client.close(),
+    "reset": lambda near, client: client.reset(),
+    "listen": lambda near, client: near.listen(),
+    "connect": lambda near, client: near.endpoint.connections and near.connect(99, timeout=0),
+    "close the link": lambda near, client: near.close(0.1),
+}
+
+
+@pytest.mark.parametrize("work", WORKS)
+def test_wherever_an_interrupt_comes_nobody_waits_for_ever(work):
+    """Either the call is done or not begun, or the link has ended: the other side learns of it at the latest
+    when this one is closed, which always works."""
+    for number in range(45):
+        with links(queue_size=4) as (near, far):
+            client, server = connect(near, far)
+            receiving = Running(server.receive, timeout=PATIENCE)
+            await_sleepers(far, 1)
+            with interrupt_at(number), contextlib.suppress(TimedOut, PeerClosed):
+                WORKS[work](near, client)
+            if near.endpoint.error is None:
+                with contextlib.suppress(CallerError, ChannelClosed, PeerClosed):
+                    client.send(b" again", timeout=PATIENCE)
+            near.close(0.1)
+            assert near._steps.closed and near.signal._peer.peer_closed
+            with contextlib.suppress(PeerClosed):
+                while receiving.result():
+                    receiving = Running(server.receive, timeout=PATIENCE)

@@ -230,15 +230,13 @@ def test_an_end_that_is_closed_is_not_attached_and_a_link_works_on_without_its_e
         ({"guest_cid": 2**32}, "a guest's CID"),
         ({"queue_size": 3}, "power of two|power of 2|queue"),
         ({"queue_size": 0}, "queue"),
-        ({"place_size": 44}, "request"),
+        ({"place_size": 44}, "header"),
         ({"buffer_size": 0}, "receive buffer"),
     ],
 )
 def test_what_no_device_can_be_is_refused_and_leaves_no_descriptor(no_descriptor_left, options, says):
     with pytest.raises(CallerError, match=says):
-        guest, host = SharedVsock.create(**options)
-        with guest, host:
-            guest.attach().close(0)
+        SharedVsock.create(**options)
 
 
 def test_an_attachment_that_fails_leaves_nothing_behind_and_can_be_tried_again(

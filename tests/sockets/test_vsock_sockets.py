@@ -6,6 +6,7 @@ import io
 import random
 import re
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -573,3 +574,32 @@ def test_a_side_that_breaks_the_protocol_is_reset_and_harms_no_other_connection(
         assert other.receive(timeout=PATIENCE) == b"unharmed"
         far.close()
         serving.result()
+
+
+@pytest.mark.parametrize("messages", [False, True], ids=["stream", "messages"])
+def test_a_block_that_fails_breaks_the_connection_off_and_one_that_does_not_ends_it(messages):
+    with links() as (near, far):
+        for fails in (False, True):
+            client, server = connect(near, far, PORT + fails, messages=messages)
+            with suppress(ZeroDivisionError), client:
+                client.send(b"a part")
+                if fails:
+                    raise ZeroDivisionError
+            assert server.receive(timeout=PATIENCE) == b"a part"
+            if messages or fails:
+                with pytest.raises(PeerClosed, match="reset" if fails else "last message"):
+                    server.receive(timeout=PATIENCE)
+            else:
+                assert server.receive(timeout=PATIENCE) == b""
+
+
+def test_who_is_refused_can_tell_it_from_a_side_that_is_gone():
+    with links() as (near, far):
+        serving = Running(far.serve)
+        with pytest.raises(ConnectionRefusedError, match="stream"):
+            near.connect(PORT, timeout=PATIENCE)
+        far.close()
+        serving.result()
+        with pytest.raises(PeerClosed) as caught:
+            near.connect(PORT, timeout=PATIENCE)
+        assert not isinstance(caught.value, ConnectionRefusedError)

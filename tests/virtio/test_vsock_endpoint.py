@@ -27,7 +27,18 @@ from tests.virtio.vsock_by_hand import (
     HandPeer,
 )
 from vmbus.errors import CallerError, ChannelClosed, PeerClosed, PeerError
-from vmbus.virtio import VsockEndpoint, VsockState, VsockType, check_guest_cid
+from vmbus.virtio import (
+    VSOCK_EVENT,
+    VirtqueueCompletion,
+    VsockEndpoint,
+    VsockEvent,
+    VsockFeatures,
+    VsockState,
+    VsockType,
+    check_guest_cid,
+    connected_vsock,
+    vsock_types,
+)
 from vmbus.virtio.vsock_credit import COUNT_MASK
 from vmbus.virtio.vsock_endpoint import FIRST_FREE_PORT, LAST_FREE_PORT, MOST_PACKETS, MOST_RESETS
 
@@ -380,3 +391,65 @@ def test_each_packet_for_nobody_is_answered_once():
     peer = HandPeer()
     assert [p.operation for p in peer.say(RW, b"x", kind=SEQPACKET, flags=END_OF_MESSAGE)] == [RST]
     assert [p.operation for p in peer.say(CREDIT_UPDATE)] == [RST]
+
+
+# -- what the device offers ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("features", "types"),
+    [
+        (0, {VsockType.STREAM}),
+        (VsockFeatures.STREAM, {VsockType.STREAM}),
+        (VsockFeatures.SEQPACKET, {VsockType.STREAM, VsockType.SEQPACKET}),
+        (VsockFeatures.STREAM | VsockFeatures.SEQPACKET, {VsockType.STREAM, VsockType.SEQPACKET}),
+        (VsockFeatures.SEQPACKET | VsockFeatures.NO_IMPLIED_STREAM, {VsockType.SEQPACKET}),
+        (VsockFeatures.STREAM | VsockFeatures.NO_IMPLIED_STREAM, {VsockType.STREAM}),
+        (VsockFeatures.NO_IMPLIED_STREAM, set()),
+    ],
+)
+def test_connections_are_of_the_types_that_were_negotiated(features, types):
+    guest, _ = connected_vsock()
+    endpoint = VsockEndpoint(guest.carrier, 3, features=features)
+    assert vsock_types(features) == endpoint.types == types
+    for kind in VsockType:
+        for call in (endpoint.listen, endpoint.connect):
+            if kind in types:
+                call(1234 + kind, kind=kind)
+            else:
+                with pytest.raises(CallerError) as caught:
+                    call(1234 + kind, kind=kind)
+                assert (caught.value.argument, caught.value.limit) == ("kind", sorted(types))
+
+
+def test_a_reset_of_the_transport_ends_what_was_before_it_and_nothing_after():
+    guest, host = connected_vsock()
+    listener = guest.listen(7)
+    old = host.connect(7)
+    guest.pump()
+    host.pump()
+    lost = listener.accept()
+    host.carrier.send_reset()
+    host.end_all(PeerClosed("moved"))
+    guest.cid = host.peer_cid = 4
+    new = host.connect(7)
+    guest.pump()
+    host.pump()
+    assert (lost.state, new.state) == (VsockState.CLOSED, VsockState.ESTABLISHED)
+    assert (old.state, listener.accept().peer) == (VsockState.CLOSED, new.local)
+
+
+def test_a_device_that_never_stops_telling_events_does_not_keep_the_guest():
+    guest, _ = connected_vsock()
+    event = VSOCK_EVENT.pack(VsockEvent(0))
+    told = []
+
+    def completions():
+        while True:
+            told.append(1)
+            yield VirtqueueCompletion(0, event, 4)
+
+    guest.carrier.event.completions = completions
+    guest.carrier.event.add_place = lambda *arguments, **options: 0
+    assert guest.carrier.take_reset() is True
+    assert len(told) == guest.carrier.event.queue_size

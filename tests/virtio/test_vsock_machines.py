@@ -325,6 +325,7 @@ class AnyPacketInAnyState(RuleBasedStateMachine):
     def transport_reset(self, often):
         if not often:
             self.carrier.was_reset = True
+            self.resets.clear()  # of a life that is over
             self.endpoint.pump()
             for model in self.models.values():
                 if model.state != "closed":
@@ -628,14 +629,27 @@ class AnyPacketInAnyState(RuleBasedStateMachine):
                 assert len(model.real._partial) + sum(len(one.data) for one in model.real._messages) <= 100
 
 
+def are_reached(case, machine, *facts):
+    """Fails unless a machine has come to all of these, in the run before or in a few more.
+
+    What is drawn depends on which modules are loaded, so one run may miss what another reaches often.
+    """
+    for _ in range(6):
+        missing = [fact for fact in facts if not reached[fact]]
+        if not missing:
+            return
+        run_state_machine_as_test(machine, settings=settings(case.settings, derandomize=False))
+    raise AssertionError(f"never reached: {missing}")
+
+
 TestAnyPacketInAnyState = AnyPacketInAnyState.TestCase
 TestAnyPacketInAnyState.settings = settings(REPEATABLE, max_examples=120, stateful_step_count=60)
 
 
 def test_the_peer_reaches_every_state_the_last_byte_of_credit_and_every_kind_of_end():
-    if not reached["0 when established"]:  # this test runs alone
-        run_state_machine_as_test(AnyPacketInAnyState, settings=TestAnyPacketInAnyState.settings)
-    for fact in (
+    are_reached(
+        TestAnyPacketInAnyState,
+        AnyPacketInAnyState,
         "4 when established",
         "5 when established",
         "5 when closing",
@@ -649,8 +663,7 @@ def test_the_peer_reaches_every_state_the_last_byte_of_credit_and_every_kind_of_
         "credit used up",
         "sent all that credit allows",
         "no room",
-    ):
-        assert reached[fact], fact
+    )
 
 
 # -- two endpoints ---------------------------------------------------------------------------------
@@ -837,12 +850,11 @@ TestTwoEndpointsAgainstDeques.settings = settings(REPEATABLE, max_examples=80, s
 
 
 def test_the_two_run_out_of_credit_and_room_on_purpose():
-    if not reached["credit run out"]:  # this test runs alone
-        run_state_machine_as_test(TwoEndpointsAgainstDeques, settings=TestTwoEndpointsAgainstDeques.settings)
-    for fact in (
+    are_reached(
+        TestTwoEndpointsAgainstDeques,
+        TwoEndpointsAgainstDeques,
         "a stream takes a part",
         "a message waits for credit",
         "a message waits for room",
         "credit run out",
-    ):
-        assert reached[fact], fact
+    )

@@ -24,7 +24,7 @@ from tests.virtio.vsock_by_hand import (
     Packet,
 )
 from vmbus.errors import CallerError, ChannelClosed, PeerClosed, PeerError
-from vmbus.virtio import MOST_MESSAGES, VsockFault, VsockState
+from vmbus.virtio import MOST_MESSAGES, MOST_UNDER_WAY, VsockFault, VsockState, VsockType, connected_vsock
 
 
 def sender(largest: int = 4096, **credit: int) -> tuple[HandPeer, Any]:
@@ -212,3 +212,31 @@ def test_parts_without_an_end_are_limited_by_the_credit():
     assert len(connection._partial) == 1000
     assert peer.sent() == []
     assert [packet.operation for packet in peer.say(RW, b"x", kind=SEQPACKET)] == [RST]
+
+
+# -- many small ones -----------------------------------------------------------------------------------
+
+
+def test_a_sender_of_small_messages_waits_before_the_other_side_must_reset_it():
+    guest, host = connected_vsock(256)
+    listener = host.listen(7, kind=VsockType.SEQPACKET)
+    client = guest.connect(7, kind=VsockType.SEQPACKET)
+    host.pump()
+    guest.pump()
+    server = listener.accept()
+    sent = read = 0
+    for _ in range(3):
+        for _ in range(2 * MOST_UNDER_WAY):
+            if not client.send(memoryview(b"%10d" % sent)):
+                host.pump()
+                guest.pump()
+                if not client.send(memoryview(b"%10d" % sent)):
+                    break
+            sent += 1
+        assert sent - read == MOST_UNDER_WAY < MOST_MESSAGES
+        while (message := server.receive()) is not None:
+            assert message.data == b"%10d" % read
+            read += 1
+        assert read == sent
+        guest.pump()
+    assert client.state is server.state is VsockState.ESTABLISHED

@@ -30,7 +30,7 @@ from tests.virtio.vsock_by_hand import (
     STREAM,
     HandPeer,
 )
-from vmbus.errors import PeerClosed, PeerError
+from vmbus.errors import ConnectionRefused, PeerClosed, PeerError
 from vmbus.virtio import VSOCK_TABLE, VsockFault, VsockPacketEvent, VsockState, VsockType, vsock_table_text
 
 #: The operations, two that nobody has named, and a REQUEST of a type that is not the connection's.
@@ -63,7 +63,8 @@ def expected(state: str, event: str) -> Outcome:
     if event == "RST":  # never answered
         if state in ("closed", "listening"):
             return Outcome([], state)
-        return Outcome([], "closed", None if state == "closing" else PeerClosed)
+        errors = {"connecting": ConnectionRefused, "established": PeerClosed}
+        return Outcome([], "closed", errors.get(state))
     if event == "WRONG_TYPE":  # answered, and harms nobody
         return Outcome([RST], state)
     if state == "closed":

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import logging
 
+import pytest
+
 from vmbus.inspection import PcapngWriter, read_capture
 from vmbus.sockets import SharedVsock
 from vmbus.virtio import (
@@ -57,8 +59,12 @@ def test_what_a_trace_raises_is_logged_and_goes_no_further(caplog):
     def fail(header, payload):
         raise ZeroDivisionError
 
-    with caplog.at_level(logging.ERROR, "vmbus.virtio"):
+    with (
+        caplog.at_level(logging.ERROR, "vmbus.virtio"),
+        pytest.warns(RuntimeWarning, match="ZeroDivision") as warned,
+    ):
         talk(fail)
+    assert len(warned) == 1
     assert [record.exc_info[0] for record in caplog.records] == [ZeroDivisionError] * 4
 
 
@@ -96,12 +102,16 @@ def test_a_trace_written_as_a_capture_is_read_back_packet_by_packet():
 def test_a_link_can_be_traced():
     seen = []
     guest, host = SharedVsock.create()
-    with guest, host, guest.attach(trace=lambda header, payload: seen.append(header.operation)) as near:
-        with host.attach() as far:
-            listener = far.listen(PORT)
-            connection = near.endpoint.connect(PORT)
-            far.serve(timeout=0)
-            near.serve(timeout=0)
-            assert connection.was_established
-            assert listener.accept(timeout=1).peer == (3, connection.local.port)
+    with (
+        guest,
+        host,
+        guest.attach(trace=lambda header, payload: seen.append(header.operation)) as near,
+        host.attach() as far,
+    ):
+        listener = far.listen(PORT)
+        connection = near.endpoint.connect(PORT)
+        far.serve(timeout=0)
+        near.serve(timeout=0)
+        assert connection.was_established
+        assert listener.accept(timeout=1).peer == (3, connection.local.port)
     assert seen[:2] == [VsockOperation.REQUEST, VsockOperation.RESPONSE]

@@ -13,7 +13,7 @@ from vmbus.channel import AsyncByteChannel
 from vmbus.errors import ChannelClosed, PeerClosed
 
 from .asynchronous import AsyncVsockListener, AsyncVsockStream
-from .bridge import MOST_BRIDGES, BridgeResult, Relay, Way, log
+from .bridge import MOST_BRIDGES, NOT_BRIDGED, BridgeResult, Relay, Way, check_ends, log, tell
 from .socket_base import RECEIVE_SIZE
 
 __all__ = ["async_bridge", "serve_async_bridge"]
@@ -25,6 +25,7 @@ async def async_bridge(
     channel: AsyncByteChannel, stream: AsyncVsockStream, timeout: float | None = None
 ) -> BridgeResult:
     """As `bridge`.  Cancelled, it ends both at once."""
+    check_ends(channel, AsyncByteChannel, stream, AsyncVsockStream)
     relay = Relay(channel, stream, timeout)
     tasks = [asyncio.ensure_future(pass_on(relay, way)) for way in (relay.to_stream, relay.to_channel)]
     try:
@@ -38,7 +39,7 @@ async def async_bridge(
     return relay.finish()
 
 
-async def pass_on(relay: AsyncRelay, way: Way) -> None:
+async def pass_on(relay: AsyncRelay, way: Way[AsyncByteChannel | AsyncVsockStream]) -> None:
     """One way, in a task of its own, to its end."""
     source, sink = way.source, way.sink
     while True:
@@ -49,7 +50,9 @@ async def pass_on(relay: AsyncRelay, way: Way) -> None:
             return
         try:
             if not data:
+                way.done = True
                 await sink.send_end(relay.remaining())
+                relay.note_end(way)
                 return
             await sink.send(data, relay.remaining())
         except Exception as error:  # noqa: BLE001
@@ -71,12 +74,14 @@ async def serve_async_bridge(
 
     async def serve_one(stream: AsyncVsockStream) -> None:
         try:
-            on_end(await async_bridge(await connect(stream), stream))
+            result = await async_bridge(await connect(stream), stream)
         except BaseException as error:
             stream.reset()
             if not isinstance(error, Exception):
                 raise
-            log.exception("%r: could not be bridged", stream)
+            log.exception(NOT_BRIDGED, stream)
+        else:
+            tell(on_end, result, stream)
         finally:
             places.release()
 

@@ -35,17 +35,33 @@ from vmbus.virtio import (
     VsockType,
 )
 
-from .attempts import Inbox, SendBytes, Turn, is_connected, nothing, send_message
+from .attempts import (
+    Inbox,
+    SendBytes,
+    Turn,
+    connecting,
+    give_up_connecting,
+    is_connected,
+    listening,
+    nothing,
+    send_message,
+)
 from .socket_base import NOT_TAKEN, NOTHING_CAME, RECEIVE_SIZE, SocketBase
-from .steps import ABANDONED, REMIND_AFTER, Attempt, Later, LinkSteps, Remind, of_this_process
+from .steps import (
+    ABANDONED,
+    FLUSH_TIMEOUT,
+    REMIND_AFTER,
+    Attempt,
+    Later,
+    LinkSteps,
+    Remind,
+    of_this_process,
+)
 
 __all__ = ["AsyncVsockLink", "AsyncVsockListener", "AsyncVsockMessages", "AsyncVsockStream"]
 
 Result = TypeVar("Result")
 Socket = TypeVar("Socket", bound="AsyncVsockSocket")
-
-#: Seconds that `close` gives what is still owed to the other side.
-CLOSE_TIMEOUT = 1.0
 
 
 @final
@@ -76,14 +92,14 @@ class AsyncVsockLink:
 
     def listen(self, port: int = ANY_PORT, *, backlog: int = 128) -> AsyncVsockListener[AsyncVsockStream]:
         """As VsockLink.listen."""
-        queue = self.act(lambda: self.endpoint.listen(port, kind=VsockType.STREAM, backlog=backlog))
+        queue = self.act(listening(self.endpoint, port, VsockType.STREAM, backlog))
         return AsyncVsockListener(self, queue, AsyncVsockStream)
 
     def listen_messages(
         self, port: int = ANY_PORT, *, backlog: int = 128
     ) -> AsyncVsockListener[AsyncVsockMessages]:
         """As VsockLink.listen_messages."""
-        queue = self.act(lambda: self.endpoint.listen(port, kind=VsockType.SEQPACKET, backlog=backlog))
+        queue = self.act(listening(self.endpoint, port, VsockType.SEQPACKET, backlog))
         return AsyncVsockListener(self, queue, AsyncVsockMessages)
 
     async def connect(
@@ -105,12 +121,12 @@ class AsyncVsockLink:
     async def _connect(
         self, port: int, cid: int | None, kind: VsockType, local_port: int, timeout: float | None
     ) -> VsockConnection:
-        endpoint = self.endpoint
-        connection = self.act(lambda: endpoint.connect(port, cid, kind=kind, local_port=local_port))
+        check_seconds(0 if timeout is None else timeout)
+        connection = self.act(connecting(self.endpoint, port, cid, kind, local_port))
         try:
             await self.run(partial(is_connected, connection), timeout, f"{connection}: no answer")
         except BaseException:
-            connection.lose(ChannelClosed(f"{connection}: given up before there was an answer"))
+            self.act(partial(give_up_connecting, connection))
             raise
         return connection
 
@@ -139,6 +155,7 @@ class AsyncVsockLink:
     ) -> Result:
         deadline = None if timeout is None else monotonic() + check_seconds(timeout)
         place = Place(None)
+        reminder = monotonic() + REMIND_AFTER
         while True:
             # Looked at before the step: what comes within the time counts.
             left = None if deadline is None else deadline - monotonic()
@@ -152,12 +169,14 @@ class AsyncVsockLink:
             if result is Later.SLEEP:
                 must_look = remind is not None or self.endpoint.is_closing
                 longest = REMIND_AFTER if must_look else LONGEST_SLEEP
-                await self._sleep(place, longest if left is None else min(left, longest), remind)
+                await self._sleep(place, longest if left is None else min(left, longest))
+                if remind is not None and monotonic() >= reminder:
+                    self.act(remind)
+                    reminder = monotonic() + REMIND_AFTER
             elif self._waiters.is_pause_due():
                 await self._waiters.pause()
 
-    async def _sleep(self, place: Place, timeout: float, remind: Remind) -> None:
-        until = monotonic() + timeout
+    async def _sleep(self, place: Place, timeout: float) -> None:
         self._sleepers += 1
         try:
             await self._waiters.wait(place, timeout)
@@ -165,18 +184,14 @@ class AsyncVsockLink:
             self._sleepers -= 1
             if not self._sleepers and not self._steps.closed:
                 self._steps.carrier.stay_awake()
-        if remind is not None and monotonic() >= until:
-            self.act(remind)
 
     def act(self, action: Callable[[], Result]) -> Result:
         """Do what never waits to the endpoint or one of its connections, and tell the other side."""
         try:
-            return action()
+            return self._steps.act(action)
         finally:
-            if not self._steps.closed:
-                self._steps.finish()
-                if self._steps.moved:
-                    self._wake_others()
+            if self._steps.moved:
+                self._wake_others()
 
     def wake(self) -> None:
         """Let all who wait look again."""
@@ -188,8 +203,9 @@ class AsyncVsockLink:
 
     # -- the end -----------------------------------------------------------------------------
 
-    async def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+    async def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """As VsockLink.close; cancelled, it closes at once."""
+        check_seconds(timeout)
         if self._steps.closed:
             return
         try:
@@ -228,7 +244,7 @@ class AsyncVsockLink:
 
 
 class AsyncVsockSocket(SocketBase[AsyncVsockLink]):
-    """One connection; `async with` closes it.  Made by a link or a listener."""
+    """One connection; made by a link or a listener.  `async with` ends it as `with` ends a VsockSocket."""
 
     async def send_end(self, timeout: float | None = None) -> None:
         """As VsockSocket.send_end."""
@@ -240,7 +256,10 @@ class AsyncVsockSocket(SocketBase[AsyncVsockLink]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self.reset()
 
 
 class AsyncVsockStream(AsyncVsockSocket):

@@ -5,16 +5,34 @@ An attempt returns its result, or None where it is too early; it is made again u
 
 from __future__ import annotations
 
-from vmbus.errors import BufferTooSmall
+from collections.abc import Callable
+from functools import partial
+from operator import index
+
+from vmbus.errors import BufferTooSmall, ChannelClosed
 from vmbus.virtio import (
     VsockConnection,
+    VsockEndpoint,
+    VsockListenerQueue,
     VsockMessage,
     VsockMessageConnection,
     VsockState,
     VsockStreamConnection,
+    VsockType,
 )
 
-__all__ = ["Inbox", "SendBytes", "Turn", "is_connected", "nothing", "send_message"]
+__all__ = [
+    "Inbox",
+    "SendBytes",
+    "Turn",
+    "connecting",
+    "give_up_connecting",
+    "is_connected",
+    "listening",
+    "nothing",
+    "send_at_once",
+    "send_message",
+]
 
 
 def nothing() -> None:
@@ -28,6 +46,21 @@ def is_connected(connection: VsockConnection) -> bool | None:
     if connection.state is not VsockState.CONNECTING:
         connection.check_open()
     return None
+
+
+def listening(
+    endpoint: VsockEndpoint, port: int, kind: VsockType, backlog: int
+) -> Callable[[], VsockListenerQueue]:
+    """Listens, when it is called; TypeError at once for what are no numbers."""
+    return partial(endpoint.listen, index(port), kind=kind, backlog=index(backlog))
+
+
+def connecting(
+    endpoint: VsockEndpoint, port: int, cid: int | None, kind: VsockType, local_port: int
+) -> Callable[[], VsockConnection]:
+    """Asks for a connection, when it is called; TypeError at once for what are no numbers."""
+    cid = None if cid is None else index(cid)
+    return partial(endpoint.connect, index(port), cid, kind=kind, local_port=index(local_port))
 
 
 class Turn:
@@ -58,6 +91,20 @@ class Turn:
         return wanted
 
 
+def send_at_once(connection: VsockStreamConnection, turn: Turn, data: memoryview) -> bool | None:
+    """True when nobody else sends and all bytes went out in one packet; else nothing was done."""
+    return connection.send_at_once(data) if turn.owner is None else None
+
+
+def give_up_connecting(connection: VsockConnection) -> None:
+    """Nobody waits for the answer any more, which may have come meanwhile."""
+    error = ChannelClosed(f"{connection}: given up before there was an answer")
+    if connection.was_established:
+        connection.reset(error)
+    else:
+        connection.lose(error)  # an answer that comes later finds nobody, and is reset
+
+
 class SendBytes:
     """Sends all bytes of one call, once it has the turn.
 
@@ -75,6 +122,7 @@ class SendBytes:
         self._rest = data
 
     def attempt(self) -> bool | None:
+        """True once all bytes are sent."""
         turn = self._turn
         if turn.owner is not self and not turn.take(self):
             return None

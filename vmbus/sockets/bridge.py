@@ -4,10 +4,16 @@ The channel is what Hyper-V sockets ride on: a guest that knows those on one sid
 on the other.
 
 At most one piece of each direction is held here: a side that does not read stops the other.  The end of
-one side's stream is passed on, and the other direction goes on.  When both have ended both are closed.  A
-side that breaks off is not taken for one that has ended: what it sent before is passed on, then the
+one side's stream is passed on, and the other direction goes on.  When both have ended both are closed.  Where
+the stream's other side closes altogether the channel is closed as well: nobody would take what it sends.
+
+A side that breaks off is not taken for one that has ended: what it sent before is passed on, then the
 channel's other side gets PeerClosed, and the stream's other side a reset.  That a side has gone after
 it had ended its stream is noticed when something is sent to it.
+
+A stream's other side may say that it receives no more, and go on sending.  A channel has no words for
+that, so it is not carried over: what the channel's other side sends from then on nobody takes, and it
+gets PeerClosed once the other direction has ended too.
 
 For threads here, for tasks in `async_bridge`.  Sizes are in bytes, timeouts in seconds.
 
@@ -19,12 +25,14 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from enum import Enum
 from time import monotonic
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from vmbus.channel import ByteChannel, check_seconds
-from vmbus.errors import ChannelClosed, PeerClosed, PeerError, TimedOut, VmbusError
+from vmbus.errors import CallerError, ChannelClosed, PeerClosed, PeerError, TimedOut, VmbusError
+from vmbus.virtio import VsockState
 
 from .socket_base import RECEIVE_SIZE, SocketBase
 from .vsock import VsockListener, VsockStream
@@ -35,6 +43,9 @@ log = logging.getLogger("vmbus.sockets")
 
 #: Connections that a service bridges at the same time, unless told.
 MOST_BRIDGES = 64
+
+# What a service logs of a connection.
+NOT_BRIDGED = "%r: could not be bridged"
 
 
 class BridgeEnd(Enum):
@@ -70,22 +81,25 @@ class Closes(Protocol):
 
 Channel = TypeVar("Channel", bound=Closes)
 Stream = TypeVar("Stream", bound=SocketBase[Any])
+End_co = TypeVar("End_co", covariant=True)
 
 
-class Way:
+class Way(Generic[End_co]):
     """One direction.
 
     source, sink       where its bytes come from, and where they go
     from_end, to_end   what it means when either breaks
     count              bytes so far
+    done               whether its stream has ended
     """
 
-    def __init__(self, source: Any, from_end: BridgeEnd, sink: Any, to_end: BridgeEnd) -> None:
+    def __init__(self, source: End_co, from_end: BridgeEnd, sink: End_co, to_end: BridgeEnd) -> None:
         self.source = source
         self.from_end = from_end
         self.sink = sink
         self.to_end = to_end
         self.count = 0
+        self.done = False
 
 
 class Relay(Generic[Channel, Stream]):
@@ -94,8 +108,12 @@ class Relay(Generic[Channel, Stream]):
     def __init__(self, channel: Channel, stream: Stream, timeout: float | None) -> None:
         self.channel = channel
         self.stream = stream
-        self.to_stream = Way(channel, BridgeEnd.CHANNEL_BROKE, stream, BridgeEnd.STREAM_BROKE)
-        self.to_channel = Way(stream, BridgeEnd.STREAM_BROKE, channel, BridgeEnd.CHANNEL_BROKE)
+        self.to_stream: Way[Channel | Stream] = Way(
+            channel, BridgeEnd.CHANNEL_BROKE, stream, BridgeEnd.STREAM_BROKE
+        )
+        self.to_channel: Way[Channel | Stream] = Way(
+            stream, BridgeEnd.STREAM_BROKE, channel, BridgeEnd.CHANNEL_BROKE
+        )
         self.end = BridgeEnd.ENDED
         self.error: BaseException | None = None
         self._lock = threading.Lock()
@@ -105,12 +123,23 @@ class Relay(Generic[Channel, Stream]):
         """Seconds that are left."""
         return None if self._deadline is None else max(self._deadline - monotonic(), 0.0)
 
-    def note_lost(self, way: Way, error: BaseException) -> None:
+    def note_end(self, way: Way[object]) -> None:
+        """A way has ended in order.
+
+        Where the stream's other side has closed altogether nobody takes what the channel still sends.
+        """
+        if way is self.to_channel and not self.to_stream.done and self.stream.state is VsockState.CLOSED:
+            self._note(
+                way.from_end, PeerClosed(f"{self.stream!r}: the other side has closed it and takes no more")
+            )
+            self.channel.close()
+
+    def note_lost(self, way: Way[object], error: BaseException) -> None:
         """Nothing more comes on a way, and its stream has not ended: both sides are of no more use."""
         self._note(way.from_end, error)
         self.abort()
 
-    def note_refused(self, way: Way, error: BaseException) -> None:
+    def note_refused(self, way: Way[object], error: BaseException) -> None:
         """Nobody takes any more on a way.  What its sink has sent before, the other way still passes on."""
         way.count += getattr(error, "done", 0)
         self._note(way.to_end, error)
@@ -157,6 +186,8 @@ def bridge(channel: ByteChannel, stream: VsockStream, timeout: float | None = No
     Both are closed when this returns, or raises: an interrupt, what no other side can be blamed for.
     To stop it from another thread close either of the two.
 
+    Raises CallerError, and closes nothing, when one of the two is no channel or stream of bytes.
+
     >>> from vmbus.channel import connected_channels, local_signals
     >>> from vmbus.sockets import VsockLink
     >>> from vmbus.virtio import connected_vsock
@@ -169,6 +200,7 @@ def bridge(channel: ByteChannel, stream: VsockStream, timeout: float | None = No
     >>> bridge(host, listener.accept(5), timeout=5).to_stream
     12
     """
+    check_ends(channel, ByteChannel, stream, VsockStream)
     relay = Relay(channel, stream, timeout)
     threads = [
         threading.Thread(target=pass_on, args=(relay, way), name="vmbus bridge", daemon=True)
@@ -184,13 +216,31 @@ def bridge(channel: ByteChannel, stream: VsockStream, timeout: float | None = No
     except BaseException:
         relay.abort()
         for thread in started:
-            if thread.ident is not None:  # or it never ran, or is just starting and finds both closed
-                thread.join()
+            await_end(thread)
         raise
     return relay.finish()
 
 
-def pass_on(relay: Relay[ByteChannel, VsockStream], way: Way) -> None:
+def check_ends(channel: object, channel_kind: type, stream: object, stream_kind: type) -> None:
+    """Whether each of the two is what it is to be: messages have no place in a stream of bytes."""
+    for name, found, kind in (("channel", channel, channel_kind), ("stream", stream, stream_kind)):
+        if not isinstance(found, kind):
+            raise CallerError(
+                f"a bridge is from a channel (the class {channel_kind.__name__}) to a stream (the class "
+                f"{stream_kind.__name__}): its {name} cannot be a {type(found).__name__}",
+                argument=name,
+                value=type(found).__name__,
+                limit=kind.__name__,
+            )
+
+
+def await_end(thread: threading.Thread) -> None:
+    """Join a thread, unless it never ran, or is just starting: then it finds closed what it is for."""
+    with suppress(RuntimeError):
+        thread.join()
+
+
+def pass_on(relay: Relay[ByteChannel, VsockStream], way: Way[ByteChannel | VsockStream]) -> None:
     """One way, in a thread of its own, to its end."""
     source, sink = way.source, way.sink
     while True:
@@ -201,7 +251,9 @@ def pass_on(relay: Relay[ByteChannel, VsockStream], way: Way) -> None:
             return
         try:
             if not data:
+                way.done = True  # before the other side can know, and close
                 sink.send_end(relay.remaining())
+                relay.note_end(way)
                 return
             sink.send(data, relay.remaining())
         except BaseException as error:  # noqa: BLE001
@@ -223,17 +275,20 @@ def serve_bridge(
     most      how many there may be at a time; others wait to be accepted
     on_end    called with each result, in a thread of the service
 
-    Returns when the last bridge is over.  Interrupted, it ends them all.
+    Returns when the last bridge is over.  Interrupted, or where the system has no more threads, it ends
+    them all and raises that.  What `connect` and `on_end` raise is logged, and the service goes on.
     """
     places = threading.Semaphore(most)
     running: dict[threading.Thread, VsockStream] = {}
 
     def serve_one(stream: VsockStream) -> None:
         try:
-            on_end(bridge(connect(stream), stream))
+            result = bridge(connect(stream), stream)
         except Exception:
-            log.exception("%r: could not be bridged", stream)
+            log.exception(NOT_BRIDGED, stream)
             stream.reset()
+        else:
+            tell(on_end, result, stream)
         finally:
             running.pop(threading.current_thread(), None)
             places.release()
@@ -256,4 +311,12 @@ def serve_bridge(
         raise
     finally:
         for thread in list(running):
-            thread.join()
+            await_end(thread)
+
+
+def tell(on_end: Callable[[BridgeResult], object], result: BridgeResult, stream: object) -> None:
+    """Call a service's `on_end`, whose failure is its own."""
+    try:
+        on_end(result)
+    except Exception:
+        log.exception("%r: on_end has failed after a bridge that is over: %r", stream, result)

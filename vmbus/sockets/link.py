@@ -28,16 +28,22 @@ from vmbus.virtio import (
     VsockType,
 )
 
-from .attempts import is_connected, nothing
-from .steps import ABANDONED, REMIND_AFTER, Attempt, Later, LinkSteps, Remind, of_this_process
+from .attempts import connecting, give_up_connecting, is_connected, listening, nothing
+from .steps import (
+    ABANDONED,
+    FLUSH_TIMEOUT,
+    REMIND_AFTER,
+    Attempt,
+    Later,
+    LinkSteps,
+    Remind,
+    of_this_process,
+)
 from .vsock import VsockListener, VsockMessages, VsockStream
 
 __all__ = ["VsockLink"]
 
 Result = TypeVar("Result")
-
-#: Seconds that `close` gives what is still owed to the other side.
-CLOSE_TIMEOUT = 1.0
 
 
 @final
@@ -70,6 +76,7 @@ class VsockLink:
         self._lock = threading.Lock()  # guards the endpoint and its queues; nobody sleeps with it
         self._sleepers = 0
         self._closing = threading.RLock()
+        self._finished = False
         of_this_process.add(self)
 
     # -- connections -------------------------------------------------------------------------
@@ -81,12 +88,12 @@ class VsockLink:
 
         Raises CallerError when somebody listens there already.
         """
-        queue = self.act(lambda: self.endpoint.listen(port, kind=VsockType.STREAM, backlog=backlog))
+        queue = self.act(listening(self.endpoint, port, VsockType.STREAM, backlog))
         return VsockListener(self, queue, VsockStream)
 
     def listen_messages(self, port: int = ANY_PORT, *, backlog: int = 128) -> VsockListener[VsockMessages]:
         """Take connections that carry messages; otherwise as `listen`."""
-        queue = self.act(lambda: self.endpoint.listen(port, kind=VsockType.SEQPACKET, backlog=backlog))
+        queue = self.act(listening(self.endpoint, port, VsockType.SEQPACKET, backlog))
         return VsockListener(self, queue, VsockMessages)
 
     def connect(
@@ -114,14 +121,12 @@ class VsockLink:
     def _connect(
         self, port: int, cid: int | None, kind: VsockType, local_port: int, timeout: float | None
     ) -> VsockConnection:
-        endpoint = self.endpoint
-        connection = self.act(lambda: endpoint.connect(port, cid, kind=kind, local_port=local_port))
+        check_seconds(0 if timeout is None else timeout)
+        connection = self.act(connecting(self.endpoint, port, cid, kind, local_port))
         try:
             self.run(partial(is_connected, connection), timeout, f"{connection}: no answer")
         except BaseException:
-            self.act(
-                partial(connection.lose, ChannelClosed(f"{connection}: given up before there was an answer"))
-            )
+            self.act(partial(give_up_connecting, connection))
             raise
         return connection
 
@@ -140,7 +145,7 @@ class VsockLink:
         """The attempt's result, as soon as it has one.
 
         timeout   seconds; TimedOut, which says `what`, when there is no result then
-        remind    what to do when nothing has moved for a second
+        remind    what to do every second that it takes
         """
         result = self.try_now(attempt)
         return self._wait(attempt, timeout, what, remind) if result is None else result
@@ -156,6 +161,7 @@ class VsockLink:
 
     def _wait(self, attempt: Attempt[Result], timeout: float | None, what: str, remind: Remind) -> Result:
         deadline = None if timeout is None else monotonic() + check_seconds(timeout)
+        reminder = monotonic() + REMIND_AFTER
         while True:
             # Looked at before the step: what comes within the time counts.
             left = None if deadline is None else deadline - monotonic()
@@ -171,12 +177,14 @@ class VsockLink:
             if asleep:
                 must_look = remind is not None or self.endpoint.is_closing
                 longest = REMIND_AFTER if must_look else LONGEST_SLEEP
-                self._sleep(wakes, longest if left is None else min(left, longest), remind)
+                self._sleep(wakes, longest if left is None else min(left, longest))
+                if remind is not None and monotonic() >= reminder:
+                    self.act(remind)
+                    reminder = monotonic() + REMIND_AFTER
             elif left is not None and left <= 0:
                 raise TimedOut(f"{what} within {timeout:.3g} s")
 
-    def _sleep(self, wakes: int, timeout: float, remind: Remind) -> None:
-        until = monotonic() + timeout
+    def _sleep(self, wakes: int, timeout: float) -> None:
         try:
             self._waiters.wait(wakes, timeout)
         finally:
@@ -184,8 +192,6 @@ class VsockLink:
                 self._sleepers -= 1
                 if not self._sleepers and not self._steps.closed:
                     self._steps.carrier.stay_awake()
-        if remind is not None and monotonic() >= until:
-            self.act(remind)
 
     def _wake_others(self) -> None:
         """Packets have come for others than this thread, perhaps, or something is owed: let them look."""
@@ -197,12 +203,10 @@ class VsockLink:
         """Do what never waits to the endpoint or one of its connections, and tell the other side."""
         with self._lock:
             try:
-                return action()
+                return self._steps.act(action)
             finally:
-                if not self._steps.closed:
-                    self._steps.finish()
-                    if self._steps.moved:
-                        self._wake_others()
+                if self._steps.moved:
+                    self._wake_others()
 
     def wake(self) -> None:
         """Let all who wait look again."""
@@ -210,34 +214,47 @@ class VsockLink:
 
     # -- the end -----------------------------------------------------------------------------
 
-    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+    def close(self, timeout: float = FLUSH_TIMEOUT) -> None:
         """Close all connections and listeners, and let go of the device; again is harmless.
 
         What was sent can still be received by the other side.  `timeout` is for what the queue had no
         room for: the rest of a message, and the ends of streams.
+
+        Not to be called from a signal handler, but when the call that it may have interrupted sleeps.
         """
+        check_seconds(timeout)
         with self._closing:
-            if self._steps.closed:
+            if self._finished:
                 return
+            try:
+                if not self._steps.closed:
+                    self._close_connections(timeout)
+            finally:
+                with self._lock:
+                    self._steps.close()
+                self._waiters.close(self._finish_closing)
+
+    def _close_connections(self, timeout: float) -> None:
+        with suppress(TimedOut, PeerClosed, ChannelClosed, PeerError):  # nobody takes it
             self.act(self.endpoint.close)
             self.wake()  # whose connections are closed
-            with suppress(TimedOut, PeerClosed, ChannelClosed, PeerError):  # nobody takes it
-                self.run(self._is_flushed, timeout, "the other side makes no room")
-            with self._lock:
-                self._steps.close()
-            self._waiters.close(self._finish_closing)
+            self.run(self._is_flushed, timeout, "the other side makes no room")
 
     def _is_flushed(self) -> bool | None:
         return True if self.endpoint.flush() else None
 
     def _finish_closing(self) -> None:
         self.signal.close()
+        self._finished = True
         if self._on_close is not None:
             self._on_close()
 
     def abandon(self) -> None:
         """Close without a word: in a forked child, of whose process this link is not."""
-        self._lock = threading.Lock()  # whoever held it is not in this process
+        # Whoever held these is not in this process.
+        self._lock = threading.Lock()
+        self._closing = threading.RLock()
+        self._waiters = SignalWaiters(self.signal)
         self._steps.close(ABANDONED)
 
     def __enter__(self) -> VsockLink:

@@ -28,6 +28,7 @@ from vmbus.virtio import (
     DEFAULT_BUFFER_SIZE,
     HOST_CID,
     VSOCK_EVENT,
+    VSOCK_HEADER,
     VSOCK_PLACE_SIZE,
     DeviceQueue,
     TracedCarrier,
@@ -39,6 +40,7 @@ from vmbus.virtio import (
     VsockDriver,
     VsockEndpoint,
     VsockTrace,
+    check_buffer_size,
     check_guest_cid,
 )
 
@@ -53,6 +55,9 @@ GUEST, HOST = "guest", "host"
 
 #: The event queue's descriptors, as many as Linux fills.
 EVENT_QUEUE_SIZE = 8
+
+#: Descriptors of a chain: the guest's driver here uses one, and others need few.
+LONGEST_CHAIN = 32
 
 DEFAULT_FEATURES = VirtioFeatures.VERSION_1 | VirtioFeatures.RING_EVENT_IDX
 
@@ -140,11 +145,13 @@ class SharedVsock:
         queue_size    descriptors of the rx and of the tx queue
         place_size    bytes of each packet's buffer, the header's 44 included
         buffer_size   bytes of each connection's receive buffer
-        features      of the queues
+        features      of the queues; streams and messages are always offered
         bells         what the signals are made of; None for the best there is
 
         Raises CallerError for what no queue can be, DeviceError when the system refuses.
         """
+        check_place_size(place_size)
+        check_buffer_size(buffer_size)
         guest = Shape(GUEST, check_guest_cid(guest_cid), queue_size, place_size, buffer_size, int(features))
         with SharedMemory.create(end_of(guest.queues())) as memory:
             ends = [[*own, link] for own, link in signal_ends(bells)]
@@ -256,6 +263,16 @@ class SharedVsock:
         return f"<SharedVsock: {shape.side}, guest CID {shape.guest_cid}, {state}>"
 
 
+def check_place_size(place_size: int) -> None:
+    if place_size <= VSOCK_HEADER.size:
+        raise CallerError(
+            f"a packet's buffer has more than the {VSOCK_HEADER.size} bytes of a header, not {place_size}",
+            argument="place_size",
+            value=place_size,
+            limit=VSOCK_HEADER.size + 1,
+        )
+
+
 def guest_carrier(memory: GuestMemory, shape: Shape) -> VsockDriver:
     rx, tx, event = (
         Virtqueue(
@@ -274,7 +291,7 @@ def guest_carrier(memory: GuestMemory, shape: Shape) -> VsockDriver:
 def host_carrier(memory: GuestMemory, shape: Shape) -> VsockDevice:
     queues = []
     for one in shape.queues():
-        queues.append(DeviceQueue(memory, one.size, shape.features))
+        queues.append(DeviceQueue(memory, one.size, shape.features, longest_chain=LONGEST_CHAIN))
         queues[-1].set_up(one.layout.areas(one.address))
     return VsockDevice(*queues)
 

@@ -77,7 +77,9 @@ class SocketBase(Generic[Link]):
     def close(self) -> None:
         """Close the connection; again is harmless, and never waits.
 
-        The other side can still receive what was sent.  What has come and was not received is lost.
+        The other side can still receive what was sent, and then comes the end of the stream, as with any
+        socket (and unlike a channel's): `reset` is for what is not whole.  What has come and was not
+        received is lost.
         """
         self.shutdown()
 

@@ -18,7 +18,16 @@ from vmbus.channel import Signal
 from vmbus.errors import ChannelClosed, PeerClosed, PeerError, VmbusError
 from vmbus.virtio import VsockEndpoint
 
-__all__ = ["ABANDONED", "REMIND_AFTER", "Attempt", "Later", "LinkSteps", "Remind", "of_this_process"]
+__all__ = [
+    "ABANDONED",
+    "FLUSH_TIMEOUT",
+    "REMIND_AFTER",
+    "Attempt",
+    "Later",
+    "LinkSteps",
+    "Remind",
+    "of_this_process",
+]
 
 Result = TypeVar("Result")
 
@@ -31,6 +40,9 @@ Remind = Callable[[], object] | None
 
 #: Seconds after which that is.
 REMIND_AFTER = 1.0
+
+#: Seconds that closing a link gives what is still owed to the other side.
+FLUSH_TIMEOUT = 1.0
 
 
 # Why a link is closed.
@@ -75,9 +87,25 @@ class LinkSteps:
                 self.finish()
             elif self._must_notify():
                 self.signal.notify()
+        except VmbusError:
+            self._finish_or_end()
+            raise
         except BaseException as error:
-            self._end_if_interrupted(error)
-            self.finish()
+            self._end(error)
+            raise
+        return result
+
+    def act(self, action: Callable[[], Result]) -> Result:
+        """Do what is no attempt, because it never waits."""
+        try:
+            result = action()
+            if not self.closed:
+                self.finish()
+        except VmbusError:
+            self._finish_or_end()
+            raise
+        except BaseException as error:
+            self._end(error)
             raise
         return result
 
@@ -95,11 +123,13 @@ class LinkSteps:
             if gone and not moved:
                 self.endpoint.fail(PeerClosed("the other side of the vsock device has closed it, or is gone"))
             result = attempt()
-        except BaseException as error:
-            self._end_if_interrupted(error)
-            raise
-        finally:
             self._flush_and_notify()
+        except VmbusError:
+            self._finish_or_end()
+            raise
+        except BaseException as error:
+            self._end(error)
+            raise
         if result is not None:
             return result
         self.endpoint.check_alive()
@@ -138,15 +168,22 @@ class LinkSteps:
         self._closed_because = why
         self.endpoint.fail(ChannelClosed(why))
 
-    def _end_if_interrupted(self, error: BaseException) -> None:
-        """A signal handler has raised in the middle: a packet may be taken and not counted.
+    def _finish_or_end(self) -> None:
+        """`finish`, after an error of ours, which has come between two packets."""
+        try:
+            if not self.closed:
+                self.finish()
+        except BaseException as error:
+            self._end(error)
+            raise
 
-        Our own errors come between two packets; after any other the connections cannot be trusted.
+    def _end(self, error: BaseException) -> None:
+        """A signal handler has raised in the middle: something may be half done, so nothing goes on.
+
+        A packet may be taken and not counted, or published and not told: the connections cannot be trusted.
         """
-        if not isinstance(error, VmbusError):
-            self.endpoint.fail(
-                ChannelClosed(f"interrupted by {type(error).__name__} while packets were moved")
-            )
+        self.endpoint.fail(ChannelClosed(f"interrupted by {type(error).__name__} while packets were moved"))
+        self.signal.notify()
 
 
 class Abandoned(Protocol):

@@ -26,7 +26,7 @@ from vmbus.virtio import (
     VsockStreamConnection,
 )
 
-from .attempts import Inbox, SendBytes, Turn, send_message
+from .attempts import Inbox, SendBytes, Turn, send_at_once, send_message
 from .socket_base import NOT_TAKEN, NOTHING_CAME, RECEIVE_SIZE, Acts, SocketBase
 from .steps import Attempt, Remind
 
@@ -47,10 +47,17 @@ class Runs(Acts, Protocol):
 
 
 class VsockSocket(SocketBase[Runs]):
-    """One connection; a context manager that closes it.  Made by a link or a listener."""
+    """One connection; made by a link or a listener.
+
+    A context manager that closes it, and breaks it off where its block ends with an exception.
+    """
 
     def send_end(self, timeout: float | None = None) -> None:
-        """End what this side sends; never waits, and again is harmless.  The other side can go on sending."""
+        """End what this side sends; never waits, and again is harmless.  The other side can go on sending.
+
+        Where the queue has no room for it now it goes out while some call of the link waits, or is closed.
+        `timeout` is for those who take channels and streams alike.
+        """
         self.shutdown(VsockShutdown.SEND)
 
     def __enter__(self: Socket) -> Socket:  # noqa: PYI019 - Self came with Python 3.11
@@ -59,7 +66,10 @@ class VsockSocket(SocketBase[Runs]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if kind is None:
+            self.close()
+        else:
+            self.reset()  # what is not whole must not look as if it were
 
 
 class VsockStream(VsockSocket):
@@ -76,7 +86,7 @@ class VsockStream(VsockSocket):
         What ends the call early (TimedOut, PeerClosed, ChannelClosed) says in `done` how many were sent.
         """
         view = memoryview(data) if type(data) is bytes else view_bytes(data, "data")
-        if self._turn.owner is None and self._link.try_now(partial(self._connection.send_at_once, view)):
+        if self._link.try_now(partial(send_at_once, self._connection, self._turn, view)):
             return
         sending = SendBytes(self._connection, self._turn, view)
         try:

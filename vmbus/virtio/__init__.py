@@ -1,7 +1,7 @@
-"""The other ring: virtqueues, both sides, and a disk on them.
+"""The other ring: virtqueues, both sides, and what rides on them: disks, vsock packets, network frames.
 
 Virtqueue is the driver's side and DeviceQueue the device's, over any memory that both reach; split
-and packed.  Both say when the other side must be notified, and neither ever waits.
+and packed.  All of it says when the other side must be notified, and none of it ever waits.
 """
 
 from .block_device import BlockDevice
@@ -153,6 +153,7 @@ from .queue import Virtqueue
 from .queue_layout import VirtqueueLayout
 from .queue_state import QueueState
 from .requests import AddDescriptor, Prepare, RequestPlace, Translate, VirtqueueCompletion
+from .vsock_address import VsockAddress, check_guest_cid
 from .vsock_capture import (
     LINKTYPE_VSOCK,
     VSOCKMON,
@@ -166,18 +167,13 @@ from .vsock_capture import (
     parse_capture_record,
 )
 from .vsock_carrier import CarrierStatistics, VsockCarrier
-from .vsock_connection import VsockAddress, VsockConnection
+from .vsock_connection import VsockConnection, check_buffer_size
 from .vsock_credit import ReceiveCredit, SendCredit, bytes_in_flight, credit_is_due, peer_free_bytes
 from .vsock_device import VsockDevice
 from .vsock_driver import VSOCK_PLACE_SIZE, VsockDriver
-from .vsock_endpoint import (
-    DEFAULT_BUFFER_SIZE,
-    EndpointStatistics,
-    VsockEndpoint,
-    VsockListenerQueue,
-    check_guest_cid,
-)
+from .vsock_endpoint import DEFAULT_BUFFER_SIZE, EndpointStatistics, VsockEndpoint
 from .vsock_faults import VsockFault
+from .vsock_kinds import AnyConnection
 from .vsock_layout import (
     ANY_CID,
     ANY_PORT,
@@ -200,8 +196,10 @@ from .vsock_layout import (
     VsockShutdown,
     VsockType,
     is_reserved_cid,
+    vsock_types,
 )
-from .vsock_messages import MOST_MESSAGES, VsockMessage, VsockMessageConnection
+from .vsock_listener import VsockListenerQueue
+from .vsock_messages import MOST_MESSAGES, MOST_UNDER_WAY, VsockMessage, VsockMessageConnection
 from .vsock_packet import PKT_HEADER_SIZE, VsockPacket
 from .vsock_pair import connected_vsock
 from .vsock_streams import VsockStreamConnection
@@ -258,6 +256,7 @@ __all__ = [
     "LEGACY_NETWORK_HEADER_SCHEMA",
     "LINKTYPE_VSOCK",
     "MOST_MESSAGES",
+    "MOST_UNDER_WAY",
     "NETWORK_HEADER",
     "NETWORK_HEADERS",
     "NETWORK_HEADER_SCHEMA",
@@ -288,6 +287,7 @@ __all__ = [
     "VSOCK_PLACE_SIZE",
     "VSOCK_TABLE",
     "AddDescriptor",
+    "AnyConnection",
     "AvailableRingFlags",
     "BlockCompletion",
     "BlockConfig",
@@ -409,6 +409,7 @@ __all__ = [
     "bytes_in_flight",
     "capture_operation",
     "capture_record",
+    "check_buffer_size",
     "check_guest_cid",
     "check_queue_size",
     "classify_frame",
@@ -438,6 +439,7 @@ __all__ = [
     "transmit_queue_number",
     "used_ring_schema",
     "vsock_table_text",
+    "vsock_types",
     "walk_packed_chain",
     "walk_split_chain",
 ]

@@ -10,17 +10,25 @@ from __future__ import annotations
 
 from copy import copy
 from enum import IntFlag
-from typing import ClassVar, NamedTuple, NoReturn, Protocol
+from typing import ClassVar, NoReturn, Protocol
 
-from vmbus.errors import CallerError, ChannelClosed, PeerClosed, PeerError, VmbusError
+from vmbus.errors import (
+    CallerError,
+    ChannelClosed,
+    ConnectionRefused,
+    PeerClosed,
+    PeerError,
+    VmbusError,
+)
 
+from .vsock_address import VsockAddress
 from .vsock_carrier import VsockCarrier
 from .vsock_credit import COUNT_MASK, ReceiveCredit, SendCredit
 from .vsock_faults import VsockFault
 from .vsock_layout import VSOCK_HEADER, VsockHeader, VsockOperation, VsockShutdown, VsockType
 from .vsock_table import VsockAction, VsockRow, VsockState, find_row
 
-__all__ = ["Owed", "VsockAddress", "VsockConnection", "VsockHome", "check_buffer_size"]
+__all__ = ["Owed", "VsockConnection", "VsockHome", "check_buffer_size"]
 
 # Plain numbers for the loops: an IntFlag costs a microsecond an operation.
 NO_RECEIVE = int(VsockShutdown.RECEIVE)
@@ -30,16 +38,6 @@ RW = int(VsockOperation.RW)
 ESTABLISHED = VsockState.ESTABLISHED
 
 pack_header = VSOCK_HEADER.struct.pack
-
-
-class VsockAddress(NamedTuple):
-    """One end of a connection."""
-
-    cid: int
-    port: int
-
-    def __str__(self) -> str:
-        return f"{self.cid}:{self.port}"
 
 
 class Owed(IntFlag):
@@ -249,7 +247,7 @@ class VsockConnection:
     def forward(self, length: int) -> None:
         """Bytes have left the buffer: tell the other side if it should know, and end what has ended."""
         receiving = self.receiving
-        receiving.forwarded += length
+        receiving.forward(length)
         if receiving.is_due:
             self._tell_credit()
         if (self._peer_asked or self.is_starved) and not self.has_received:
@@ -369,7 +367,9 @@ class VsockConnection:
         if row.action is VsockAction.FAIL:
             error = self._unexpected(header)
         elif row.action is VsockAction.REFUSE:
-            error = PeerClosed(f"{self}: refused: nobody listens there, or nobody has room")
+            error = ConnectionRefused(
+                f"{self}: refused: nobody listens there for a {self.kind.label} connection, or has room for one more"
+            )
         elif row.action is VsockAction.LOSE:
             error = PeerClosed(f"{self}: the other side has reset the connection")
         if row.action in (VsockAction.FAIL, VsockAction.RESET):

@@ -70,6 +70,11 @@ class SendCredit:
         self.peer_fwd_cnt = 0
 
     @property
+    def in_flight(self) -> int:
+        """Bytes that were sent and have not left the other side's buffer, as far as it has told."""
+        return bytes_in_flight(self.sent, self.peer_fwd_cnt)
+
+    @property
     def free(self) -> int:
         """Bytes that may be sent now."""
         return peer_free_bytes(self.peer_buf_alloc, self.sent, self.peer_fwd_cnt)

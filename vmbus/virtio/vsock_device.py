@@ -1,7 +1,8 @@
 """The host's side of a vsock device: packets over three DeviceQueues.
 
 A packet may lie in any number of descriptors, header and payload in one or in many: a device must not
-care.  What a guest offers that is no packet, or has no room for one, is given back with a length of 0
+care.  (VsockPacket, which hands out views of the guest's memory and not copies, takes header and payload
+in one descriptor or in two, as rust-vmm's does.)  What a guest offers that is no packet, or has no room for one, is given back with a length of 0
 and counted.
 
 Sizes are in bytes.
@@ -34,6 +35,9 @@ __all__ = ["VsockDevice"]
 
 HEADER_SIZE = VSOCK_HEADER.size
 RW = int(VsockOperation.RW)
+
+#: Descriptors of refused chains that one call walks; the next call goes on behind them.
+MOST_DESCRIPTORS = 4096
 
 #: Bytes of a packet that are read in one go, before it is known how long it is.
 READ_AT_ONCE = 8192
@@ -70,6 +74,8 @@ class VsockDevice:
         self.largest_payload = largest_payload
         self._buffer: DescriptorChain | None = None  # of the guest's, for the next packet
         self._room = -1  # for payload, in that buffer
+        self._address: int | None = None  # of the buffer, where it is in one piece
+        self._rx_memory = rx.memory
         self._was_full = False  # whether a caller of `room` was told so since the last sleep
         self._sent = self._received = self._refused = 0
         self._rx_changed = self._tx_changed = self._event_changed = False
@@ -89,10 +95,12 @@ class VsockDevice:
     def _next_buffer(self) -> DescriptorChain | None:
         """The guest's next buffer that can hold a packet; those that cannot are given back."""
         rx = self.rx
-        for _ in range(rx.size):
+        left = MOST_DESCRIPTORS
+        while left > 0:
             chain = rx.pop_descriptor_chain()
             if chain is None or self._can_hold(chain):
                 return chain
+            left -= len(chain.descriptors)
             rx.add_used(chain.head_index, 0)
             self._rx_changed = True
             self._refused += 1
@@ -102,9 +110,10 @@ class VsockDevice:
         """Whether there is room for a header and some payload, all of it in memory."""
         if chain.writable_bytes <= HEADER_SIZE:
             return False
-        check_range = self.rx.memory.check_range
+        check_range, descriptors = self._rx_memory.check_range, chain.descriptors
+        self._address = descriptors[0][1] if len(descriptors) == 1 else None
         try:
-            for _, address, length, flags, _ in chain.descriptors:
+            for _, address, length, flags, _ in descriptors:
                 if flags & WRITE:
                     check_range(address, length, writable=True)
         except AddressError:
@@ -116,7 +125,11 @@ class VsockDevice:
         length = len(payload)
         if buffer is None or length > self._room:
             self._refuse(length)
-        buffer.write_all(b"".join((header, payload)))
+        packet = b"".join((header, payload))
+        if self._address is not None:
+            self._rx_memory.write(self._address, packet)
+        else:
+            buffer.write_all(packet)
         self.rx.add_used(buffer.head_index, HEADER_SIZE + length)
         self._buffer = None
         self._rx_changed = True
@@ -151,10 +164,12 @@ class VsockDevice:
 
     def receive(self) -> VsockArrival | None:
         tx = self.tx
-        for _ in range(tx.size):
+        left = MOST_DESCRIPTORS
+        while left > 0:
             chain = tx.pop_descriptor_chain()
             if chain is None:
                 return None
+            left -= len(chain.descriptors)
             arrival = self._parse(chain)
             tx.add_used(chain.head_index, 0)
             self._tx_changed = True

@@ -10,6 +10,7 @@ Source: OASIS VIRTIO 1.2, sections 5.10.2 and 5.10.6.
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 from vmbus.errors import CallerError, PeerError
@@ -92,8 +93,8 @@ class VsockDriver:
         if place is not None and end <= len(place.data):
             place.data[:HEADER_SIZE] = header
             place.data[HEADER_SIZE:end] = payload
+        self._before_reclaim -= 1  # before, or an interrupt would leave one too many
         self.tx.add_place(end)  # which refuses what does not go
-        self._before_reclaim -= 1
         self._tx_changed = True
         self._sent += 1
 
@@ -135,7 +136,7 @@ class VsockDriver:
     def take_reset(self) -> bool:
         if self.event is None:
             return False
-        for _, place, length in self.event.completions():
+        for _, place, length in islice(self.event.completions(), self.event.queue_size):
             self._offer_event(self.event)
             self._was_reset |= is_reset(place, length)
         was_reset, self._was_reset = self._was_reset, False

@@ -18,30 +18,30 @@ from copy import copy
 from time import monotonic
 from typing import NamedTuple
 
-from vmbus.errors import CallerError, ChannelClosed, PeerClosed, VmbusError
+from vmbus.errors import CallerError, PeerClosed, VmbusError
 
+from .vsock_address import VsockAddress, check_port
 from .vsock_carrier import VsockCarrier
-from .vsock_connection import VsockAddress, VsockConnection, check_buffer_size
+from .vsock_connection import VsockConnection, check_buffer_size
+from .vsock_kinds import KINDS, AnyConnection, check_kind
 from .vsock_layout import (
     ANY_PORT,
     HOST_CID,
     VSOCK_HEADER,
+    VsockFeatures,
     VsockHeader,
     VsockOperation,
     VsockShutdown,
     VsockType,
-    is_reserved_cid,
+    vsock_types,
 )
-from .vsock_messages import VsockMessageConnection
-from .vsock_streams import VsockStreamConnection
+from .vsock_listener import VsockListenerQueue
 from .vsock_table import VsockAction, VsockState, find_row
 
 __all__ = [
     "DEFAULT_BUFFER_SIZE",
     "EndpointStatistics",
     "VsockEndpoint",
-    "VsockListenerQueue",
-    "check_guest_cid",
 ]
 
 #: Bytes of a connection's receive buffer, as Linux has it.
@@ -54,15 +54,11 @@ CLOSE_TIMEOUT = 8.0
 MOST_RESETS = 256
 
 #: The most packets that one `pump` takes, so that a side that never stops sending does not keep it.
-MOST_PACKETS = 1024
+MOST_PACKETS = 256
 
 #: Where ports are taken from that nobody has asked for.
 FIRST_FREE_PORT = 1 << 30
 LAST_FREE_PORT = (1 << 31) - 1
-
-KINDS: dict[int, type[VsockStreamConnection | VsockMessageConnection]] = {
-    int(one.kind): one for one in (VsockStreamConnection, VsockMessageConnection)
-}
 
 
 class EndpointStatistics(NamedTuple):
@@ -78,67 +74,13 @@ class EndpointStatistics(NamedTuple):
     unsent: int
 
 
-class VsockListenerQueue:
-    """The connections to one port that wait to be accepted.
-
-    port      where
-    kind      VsockType.STREAM or VsockType.SEQPACKET
-    backlog   how many may wait; who comes after that is refused
-    """
-
-    def __init__(self, endpoint: VsockEndpoint, port: int, kind: VsockType, backlog: int) -> None:
-        self.port = port
-        self.kind = kind
-        self.backlog = backlog
-        self.closed = False
-        self._endpoint = endpoint
-        self._waiting: deque[VsockStreamConnection | VsockMessageConnection] = deque()
-
-    @property
-    def has_room(self) -> bool:
-        """Whether one more may wait; those that are gone again do not count."""
-        if len(self._waiting) >= self.backlog:
-            self._waiting = deque(one for one in self._waiting if is_worth_accepting(one))
-        return len(self._waiting) < self.backlog
-
-    def accept(self) -> VsockStreamConnection | VsockMessageConnection | None:
-        """The connection that has waited longest; None when there is none.
-
-        Raises ChannelClosed when the listener is closed.
-        """
-        if self.closed:
-            raise ChannelClosed(
-                f"nobody listens on port {self.port} any more: this side has closed the listener"
-            )
-        while self._waiting:
-            connection = self._waiting.popleft()
-            if is_worth_accepting(connection):
-                return connection
-        self._endpoint.check_alive()
-        return None
-
-    def add(self, connection: VsockStreamConnection | VsockMessageConnection) -> None:
-        self._waiting.append(connection)
-
-    def close(self) -> None:
-        """Listen no more; who waits to be accepted is reset."""
-        if not self.closed:
-            self.closed = True
-            self._endpoint.stop_listening(self)
-            while self._waiting:
-                self._waiting.popleft().reset(None)
-
-    def __repr__(self) -> str:
-        state = "closed" if self.closed else f"{len(self._waiting)} of {self.backlog} waiting"
-        return f"<VsockListenerQueue: port {self.port}, {self.kind.label}, {state}>"
-
-
 class VsockEndpoint:
     """One side of a vsock device, with all its connections.
 
     carrier            the queues: VsockDriver or VsockDevice
-    cid                this side's address
+    cid                this side's address; to be set anew where a reset of the transport has changed it
     peer_cid           the other side's, where there is only one; None: any
+    features           those of VsockFeatures that were negotiated: what connections may carry
     buffer_size        bytes of each connection's receive buffer
     most_connections   how many there may be
     clock              seconds, as time.monotonic counts them
@@ -162,6 +104,7 @@ class VsockEndpoint:
         cid: int,
         *,
         peer_cid: int | None = HOST_CID,
+        features: int = VsockFeatures.STREAM | VsockFeatures.SEQPACKET,
         buffer_size: int = DEFAULT_BUFFER_SIZE,
         most_connections: int = 1024,
         clock: Callable[[], float] = monotonic,
@@ -169,13 +112,14 @@ class VsockEndpoint:
         self.carrier = carrier
         self.cid = cid
         self.peer_cid = peer_cid
+        self.types = vsock_types(features)
         self.buffer_size = check_buffer_size(buffer_size)
         self.most_connections = most_connections
         self.error: VmbusError | None = None
         self.owes = False  # whether something waits to be sent
         self._clock = clock
         #: By the ports and the CID that a packet comes with: (dst_port, src_cid, src_port).
-        self._connections: dict[tuple[int, int, int], VsockStreamConnection | VsockMessageConnection] = {}
+        self._connections: dict[tuple[int, int, int], AnyConnection] = {}
         self._listeners: dict[int, VsockListenerQueue] = {}
         self._owing: dict[VsockConnection, None] = {}  # a set that keeps its order
         self._closing: dict[VsockConnection, float] = {}  # until when, the earliest first
@@ -206,7 +150,9 @@ class VsockEndpoint:
                 value=backlog,
                 limit=1,
             )
-        self._listeners[port] = listener = VsockListenerQueue(self, port, check_kind(kind), backlog)
+        self._listeners[port] = listener = VsockListenerQueue(
+            self, port, check_kind(kind, self.types), backlog
+        )
         return listener
 
     def connect(
@@ -216,7 +162,7 @@ class VsockEndpoint:
         *,
         kind: VsockType = VsockType.STREAM,
         local_port: int = ANY_PORT,
-    ) -> VsockStreamConnection | VsockMessageConnection:
+    ) -> AnyConnection:
         """Ask for a connection: it is CONNECTING until the other side has answered.
 
         cid   of the other side; None where there is only one
@@ -249,12 +195,14 @@ class VsockEndpoint:
                 value=local,
                 limit="another port",
             )
-        connection = self._add(KINDS[check_kind(kind)], local, VsockAddress(cid, port), VsockState.CONNECTING)
+        connection = self._add(
+            KINDS[check_kind(kind, self.types)], local, VsockAddress(cid, port), VsockState.CONNECTING
+        )
         self.flush()
         return connection
 
     @property
-    def connections(self) -> list[VsockStreamConnection | VsockMessageConnection]:
+    def connections(self) -> list[AnyConnection]:
         """All that are not closed."""
         return list(self._connections.values())
 
@@ -279,6 +227,9 @@ class VsockEndpoint:
 
         Raises PeerError when the queues are broken.
         """
+        if self.carrier.take_reset():
+            self._resets.clear()
+            self.end_all(PeerClosed("the device says that all connections are gone: the guest has moved"))
         receive, find, cid = self.carrier.receive, self._connections.get, self.cid
         count = 0
         while count < MOST_PACKETS:
@@ -292,8 +243,6 @@ class VsockEndpoint:
                 connection.handle(header, payload)
             else:
                 self._handle_stranger(header)
-        if self.carrier.take_reset():
-            self.end_all(PeerClosed("the device says that all connections are gone: the guest has moved"))
         if self._closing:
             self._reset_late()
         if self.owes:
@@ -335,11 +284,11 @@ class VsockEndpoint:
 
     def _add(
         self,
-        kind: type[VsockStreamConnection | VsockMessageConnection],
+        kind: type[AnyConnection],
         port: int,
         peer: VsockAddress,
         state: VsockState,
-    ) -> VsockStreamConnection | VsockMessageConnection:
+    ) -> AnyConnection:
         connection = kind(self, VsockAddress(self.cid, port), peer, state, self.buffer_size)
         self._connections[port, peer.cid, peer.port] = connection
         return connection
@@ -427,44 +376,3 @@ class VsockEndpoint:
             f"<VsockEndpoint: CID {self.cid}, {len(self._connections)} connections, "
             f"{len(self._listeners)} listeners, over {self.carrier!r}>"
         )
-
-
-def is_worth_accepting(connection: VsockConnection) -> bool:
-    """Whether there is anything that can still be done with it."""
-    return connection.state is not VsockState.CLOSED or connection.has_received
-
-
-def check_port(port: int) -> int:
-    """Return a port if it is one, else raise CallerError."""
-    if not 0 <= port < ANY_PORT:
-        raise CallerError(
-            f"a port is a number from 0 to {ANY_PORT - 1}, not {port}",
-            argument="port",
-            value=port,
-            limit=ANY_PORT - 1,
-        )
-    return port
-
-
-def check_kind(kind: int) -> VsockType:
-    """Return what a connection carries if it is known, else raise CallerError."""
-    if kind not in KINDS:
-        raise CallerError(
-            f"a connection is of type {', '.join(one.kind.name for one in KINDS.values())}, not {kind}",
-            argument="kind",
-            value=kind,
-            limit=list(KINDS),
-        )
-    return VsockType(kind)
-
-
-def check_guest_cid(cid: int) -> int:
-    """Return a CID if a guest can have it, else raise CallerError."""
-    if is_reserved_cid(cid):
-        raise CallerError(
-            f"a guest's CID is a number from {HOST_CID + 1} to {ANY_PORT - 1}, not {cid}",
-            argument="cid",
-            value=cid,
-            limit=ANY_PORT - 1,
-        )
-    return cid

@@ -25,7 +25,6 @@ class VsockFault(Enum):
     UNEXPECTED_WRITE_ONLY_DESCRIPTOR = "a descriptor that the device reads is writable"
     # a packet of a connection
     UNEXPECTED_OPERATION = "an operation that this state of a connection does not have"
-    UNEXPECTED_TYPE = "a packet of another type than its connection"
     CREDIT_EXCEEDED = "more bytes than the receiver has room for"
     CREDIT_BACKWARDS = "more bytes are said to be received than were sent"
     TOO_MANY_MESSAGES = "more small messages than the receiver keeps"
@@ -33,4 +32,3 @@ class VsockFault(Enum):
     SENT_AFTER_SHUTDOWN = "payload after the sender said that none would come"
     # the device
     INVALID_EVENT = "an event buffer that holds no event"
-    INVALID_CONFIG = "a CID that no guest can have"

@@ -39,6 +39,7 @@ __all__ = [
     "VsockShutdown",
     "VsockType",
     "is_reserved_cid",
+    "vsock_types",
 ]
 
 #: The host, as every guest sees it.
@@ -158,6 +159,22 @@ class VsockConfig(NamedTuple):
 VSOCK_HEADER = FixedCodec(VSOCK_HEADER_SCHEMA, VsockHeader)
 VSOCK_EVENT = FixedCodec(VSOCK_EVENT_SCHEMA, VsockEvent)
 VSOCK_CONFIG = FixedCodec(VSOCK_CONFIG_SCHEMA, VsockConfig)
+
+
+def vsock_types(features: int) -> frozenset[VsockType]:
+    """What may be carried under the features that were negotiated.
+
+    Without any of the three bits it is streams, and messages alone imply streams unless that is excluded.
+
+    >>> sorted(vsock_types(0)) == sorted(vsock_types(VsockFeatures.STREAM)) == [VsockType.STREAM]
+    True
+    >>> VsockType.STREAM in vsock_types(VsockFeatures.SEQPACKET)
+    True
+    """
+    types = {VsockType.SEQPACKET} if features & VsockFeatures.SEQPACKET else set()
+    if features & VsockFeatures.STREAM or not features & VsockFeatures.NO_IMPLIED_STREAM:
+        types.add(VsockType.STREAM)
+    return frozenset(types)
 
 
 def is_reserved_cid(cid: int) -> bool:

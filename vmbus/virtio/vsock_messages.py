@@ -14,16 +14,20 @@ from typing import NamedTuple
 
 from vmbus.errors import CallerError, PeerClosed, PeerError
 
-from .vsock_connection import OWED_PAYLOAD, OWED_UPDATE, VsockAddress, VsockConnection, VsockHome
+from .vsock_address import VsockAddress
+from .vsock_connection import OWED_PAYLOAD, OWED_UPDATE, VsockConnection, VsockHome
 from .vsock_faults import VsockFault
 from .vsock_layout import LARGEST_PAYLOAD, VsockHeader, VsockMessageFlags, VsockOperation, VsockType
 from .vsock_table import VsockState
 
-__all__ = ["MOST_MESSAGES", "VsockMessage", "VsockMessageConnection"]
+__all__ = ["MOST_MESSAGES", "MOST_UNDER_WAY", "VsockMessage", "VsockMessageConnection"]
 
 RW = int(VsockOperation.RW)
 END_OF_MESSAGE = int(VsockMessageFlags.END_OF_MESSAGE)
 END_OF_RECORD = int(VsockMessageFlags.END_OF_RECORD)
+
+#: Messages, but empty ones, that are sent and not known to be read.
+MOST_UNDER_WAY = 2048
 
 #: Messages that may wait to be read: empty ones take no credit.  (Linux allows far fewer.)
 MOST_MESSAGES = 4096
@@ -50,6 +54,7 @@ class VsockMessageConnection(VsockConnection):
         super().__init__(home, local, peer, state, buf_alloc)
         self._messages: deque[VsockMessage] = deque()
         self._partial = bytearray()  # of the message whose end has not come
+        self._ends: deque[int] = deque()  # of messages that were sent, by the count of bytes
         self._asked = False  # for the credit of the next message
         self._rest: tuple[memoryview, int] | None = None  # of one that is going out, and the flags of its end
 
@@ -64,8 +69,11 @@ class VsockMessageConnection(VsockConnection):
     def send(self, data: memoryview, *, end_of_record: bool = False) -> bool:
         """Send a message; False when there is not credit for all of it, or one before is still going out.
 
-        What the queue has no room for now goes out later by itself, from a copy.  Receivers keep only so many
-        small messages that are not read (here MOST_MESSAGES, in Linux fewer), and reset who sends more.
+        What the queue has no room for now goes out later by itself, from a copy.
+
+        At most MOST_UNDER_WAY messages are sent that the other side has not read, since receivers keep only
+        so many and reset who sends more: here MOST_MESSAGES, in Linux fewer when they are tiny.  Empty ones
+        take no credit, so it is not known when they are read: they are not counted.
 
         Raises CallerError for a message that is longer than the other side's whole buffer.
         """
@@ -74,7 +82,7 @@ class VsockMessageConnection(VsockConnection):
             return False
         sending = self.sending
         length = len(data)
-        if length > sending.free:
+        if length > sending.free or self._has_many_under_way():
             self._check_length(length)
             if sending.free and not self._asked:
                 self._asked = True
@@ -83,6 +91,8 @@ class VsockMessageConnection(VsockConnection):
         if self._carrier.room() < 0:
             return False
         sending.sent += length
+        if length:
+            self._ends.append(sending.sent)
         self._asked = False
         self._rest = (data, END_OF_MESSAGE | END_OF_RECORD if end_of_record else END_OF_MESSAGE)
         if not self.send_rest():
@@ -90,6 +100,14 @@ class VsockMessageConnection(VsockConnection):
             self._rest = (memoryview(bytes(rest)), flags)
             self._owe(OWED_PAYLOAD)
         return True
+
+    def _has_many_under_way(self) -> bool:
+        """Whether as many messages are unread as the other side may keep: then their credit is waited for."""
+        ends = self._ends
+        read = self.sending.sent - self.sending.in_flight
+        while ends and ends[0] <= read:
+            ends.popleft()
+        return len(ends) >= MOST_UNDER_WAY
 
     def send_rest(self) -> bool:
         carrier = self._carrier

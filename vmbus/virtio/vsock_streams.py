@@ -12,7 +12,8 @@ from typing import NoReturn
 
 from vmbus.errors import CallerError
 
-from .vsock_connection import VsockAddress, VsockConnection, VsockHome
+from .vsock_address import VsockAddress
+from .vsock_connection import VsockConnection, VsockHome
 from .vsock_layout import LARGEST_PAYLOAD, VsockHeader, VsockOperation, VsockType
 from .vsock_table import VsockState
 

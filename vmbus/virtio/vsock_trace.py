@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable
 
 from vmbus.memory import Buffer
@@ -21,7 +22,7 @@ log = logging.getLogger("vmbus.virtio")
 class TracedCarrier(VsockCarrier):
     """The carrier that it is made of, and `trace` is called with every packet, after the fact.
 
-    What `trace` raises is logged and goes no further.  It must not use the carrier, nor keep the payload
+    What `trace` raises is logged and goes no further; of the first time a RuntimeWarning tells.  It must not use the carrier, nor keep the payload
     without a copy: one that is sent is the sender's own buffer.
 
     >>> from vmbus.virtio import VsockEndpoint, VsockOperation, connected_vsock
@@ -39,6 +40,7 @@ class TracedCarrier(VsockCarrier):
     def __init__(self, carrier: VsockCarrier, trace: VsockTrace) -> None:
         self._carrier = carrier
         self._trace = trace
+        self._warned = False
 
     def room(self) -> int:
         return self._carrier.room()
@@ -71,8 +73,15 @@ class TracedCarrier(VsockCarrier):
     def _show(self, header: VsockHeader, payload: Buffer) -> None:
         try:
             self._trace(header, payload)
-        except Exception:
+        except Exception as error:
             log.exception("the trace of a vsock packet failed")
+            if not self._warned:
+                self._warned = True
+                warnings.warn(
+                    f"the trace of a vsock packet failed, {error!r}: see the log {log.name!r}",
+                    RuntimeWarning,
+                    stacklevel=3,
+                )
 
     def __repr__(self) -> str:
         return f"<TracedCarrier: {self._carrier!r}>"
