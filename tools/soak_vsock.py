@@ -349,7 +349,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description="Send bytes over vsock between two processes, and check all."
     )
-    parser.add_argument("--megabytes", type=float, default=50, help="each way, in all (default 50)")
+    parser.add_argument("--megabytes", type=float, default=100, help="each way, in all (default 100)")
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--format", choices=[*FORMATS, "both"], default="both")
     parser.add_argument("--queue-size", type=int, default=128)
