@@ -244,7 +244,7 @@ def test_an_attachment_that_fails_leaves_nothing_behind_and_can_be_tried_again(
 ):
     guest, host = SharedVsock.create()
     with guest, host:
-        monkeypatch.setattr("vmbus.sockets.shared.DescriptorSignal.greet", lambda self: 1 / 0)
+        monkeypatch.setattr("vmbus.channel.DescriptorSignal.greet", lambda self: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             host.attach()
         monkeypatch.undo()

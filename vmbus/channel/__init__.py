@@ -15,7 +15,7 @@ from .asynchronous import (
 from .asyncio_streams import ChannelTransport, open_streams
 from .blocking import BlockingChannel, ByteChannel, MessageChannel, PacketChannel
 from .common import Channel, Statistics
-from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals, signal_ends
+from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals, signal_ends, signal_over
 from .descriptors import close_all
 from .direction import LONGEST_SLEEP, check_seconds
 from .hand_over import HandOverFault
@@ -72,5 +72,6 @@ __all__ = [
     "local_signals",
     "open_streams",
     "signal_ends",
+    "signal_over",
     "table_text",
 ]

@@ -37,7 +37,7 @@ from .descriptors import AT_ONCE, RECEIVE_AT_ONCE, close_all, own_socket
 from .direction import LONGEST_SLEEP
 from .peer_link import READABLE, Life, PeerLink, link_pair
 
-__all__ = ["Bells", "DescriptorSignal", "bell_pair", "descriptor_signals", "signal_ends"]
+__all__ = ["Bells", "DescriptorSignal", "bell_pair", "descriptor_signals", "signal_ends", "signal_over"]
 
 #: What one call returns at most: bell, waker, link, and the process on the other side.
 MOST_EVENTS = 4
@@ -297,6 +297,22 @@ def do_nothing() -> None:
 
 def refuse_closed(*arguments: object) -> NoReturn:
     raise CallerError("this signal is closed", argument="self", value="closed", limit="open")
+
+
+def signal_over(descriptors: Sequence[int], life: Life | None) -> DescriptorSignal:
+    """A signal over copies of these: bells, then the link, as `signal_ends` makes them.
+
+    Raises DeviceError when the system refuses.
+    """
+    own: list[int] = []
+    try:
+        for descriptor in descriptors:
+            own.append(os.dup(descriptor))
+    except OSError as error:
+        close_all(own)
+        raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
+    *bells, link = own
+    return DescriptorSignal(bells, link, life=life)
 
 
 def descriptor_signals(

@@ -33,7 +33,7 @@ from vmbus.sizes import PAGE_SIZE, check_data_size
 
 from .blocking import PacketChannel
 from .common import Channel, check_kind
-from .descriptor_signal import Bells, DescriptorSignal, signal_ends
+from .descriptor_signal import Bells, signal_ends, signal_over
 from .descriptors import close_all
 from .hand_over import Shape, receive_end, send_end
 from .peer_link import Life
@@ -123,7 +123,7 @@ class SharedChannel:
             # This masks, and takes back the pending size: what one that was killed has left, awake
             # or asleep, would have the other side signal somebody who does not sleep.
             outgoing, incoming = OutgoingRing(rings[0]), IncomingRing(rings[1])
-            signal = self._make_signal(life)
+            signal = signal_over(self._open_descriptors()[1:], life)
             undo.callback(signal.close)
             weakref.finalize(signal, release)  # also when nobody closes the channel
             on_close = options.pop("on_close", None)
@@ -141,17 +141,6 @@ class SharedChannel:
                 closing.callback(on_close)  # the last
             closing.push(undo.pop_all())
         return channel
-
-    def _make_signal(self, life: Life | None) -> DescriptorSignal:
-        own: list[int] = []
-        try:
-            for descriptor in self._open_descriptors()[1:]:
-                own.append(os.dup(descriptor))
-        except OSError as error:
-            close_all(own)
-            raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
-        *bells, link = own
-        return DescriptorSignal(bells, link, life=life)
 
     def _claim(self, memory: int) -> Callable[[], None]:
         """Note that this end is attached in this process; the function returned notes that it is not."""

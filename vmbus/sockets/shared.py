@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, final, overload
 
-from vmbus.channel import Bells, DescriptorSignal, Life, close_all, signal_ends
+from vmbus.channel import Bells, Life, close_all, signal_ends, signal_over
 from vmbus.errors import CallerError, DeviceError
 from vmbus.memory import GuestMemory, SharedMemory
 from vmbus.sizes import PAGE_SIZE
@@ -198,7 +198,7 @@ class SharedVsock:
             memory = undo.enter_context(GuestMemory([(0, shared.map())]))
             endpoint = self._endpoint(memory, trace)
             closing = ExitStack()  # what is done when the link is closed; nothing until it is there
-            signal = self._signal(descriptors[1:], life)
+            signal = signal_over(descriptors[1:], life)
             undo.callback(signal.close)
             link = kind(endpoint, signal, on_close=closing.close)
             signal.greet()
@@ -215,17 +215,6 @@ class SharedVsock:
             carrier = TracedCarrier(carrier, trace)
         own, other = (shape.guest_cid, HOST_CID) if is_guest else (HOST_CID, shape.guest_cid)
         return VsockEndpoint(carrier, own, peer_cid=other, buffer_size=shape.buffer_size)
-
-    def _signal(self, descriptors: list[int], life: Life | None) -> DescriptorSignal:
-        own: list[int] = []
-        try:
-            for descriptor in descriptors:
-                own.append(os.dup(descriptor))
-        except OSError as error:
-            close_all(own)
-            raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
-        *bells, link = own
-        return DescriptorSignal(bells, link, life=life)
 
     # -- handing on and closing ----------------------------------------------------------------
 
