@@ -159,7 +159,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
     ),
     PlantedFault(
         "end before the rest of a message",
-        "virtio/vsock_connection.py",
+        "virtio/vsock_owed.py",
         "    (int(owed), None if owed is Owed.PAYLOAD else int(VsockOperation[str(owed.name)])) for owed in Owed",
         "    (int(owed), None if owed is Owed.PAYLOAD else int(VsockOperation[owed.name])) for owed in reversed(Owed)",
         MESSAGES + "the_rest_of_a_message_goes_out_later_from_a_copy_and_before_all_else",

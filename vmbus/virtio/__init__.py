@@ -167,8 +167,15 @@ from .vsock_capture import (
     parse_capture_record,
 )
 from .vsock_carrier import CarrierStatistics, VsockCarrier
-from .vsock_connection import VsockConnection, check_buffer_size
-from .vsock_credit import ReceiveCredit, SendCredit, bytes_in_flight, credit_is_due, peer_free_bytes
+from .vsock_connection import VsockConnection
+from .vsock_credit import (
+    ReceiveCredit,
+    SendCredit,
+    bytes_in_flight,
+    check_buffer_size,
+    credit_is_due,
+    peer_free_bytes,
+)
 from .vsock_device import VsockDevice
 from .vsock_driver import VSOCK_PLACE_SIZE, VsockDriver
 from .vsock_endpoint import DEFAULT_BUFFER_SIZE, EndpointStatistics, VsockEndpoint

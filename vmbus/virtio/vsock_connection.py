@@ -9,7 +9,6 @@ Sources: OASIS VIRTIO 1.2, section 5.10.6; Linux net/vmw_vsock/virtio_transport_
 from __future__ import annotations
 
 from copy import copy
-from enum import IntFlag
 from typing import ClassVar, NoReturn, Protocol
 
 from vmbus.errors import (
@@ -23,12 +22,13 @@ from vmbus.errors import (
 
 from .vsock_address import VsockAddress
 from .vsock_carrier import VsockCarrier
-from .vsock_credit import COUNT_MASK, ReceiveCredit, SendCredit
+from .vsock_credit import ReceiveCredit, SendCredit, check_buffer_size
 from .vsock_faults import VsockFault
 from .vsock_layout import VSOCK_HEADER, VsockHeader, VsockOperation, VsockShutdown, VsockType
+from .vsock_owed import OWED_PACKETS, OWED_SHUTDOWN, OWED_UPDATE, Owed
 from .vsock_table import VsockAction, VsockRow, VsockState, find_row
 
-__all__ = ["Owed", "VsockConnection", "VsockHome", "check_buffer_size"]
+__all__ = ["VsockConnection", "VsockHome"]
 
 # Plain numbers for the loops: an IntFlag costs a microsecond an operation.
 NO_RECEIVE = int(VsockShutdown.RECEIVE)
@@ -38,27 +38,6 @@ RW = int(VsockOperation.RW)
 ESTABLISHED = VsockState.ESTABLISHED
 
 pack_header = VSOCK_HEADER.struct.pack
-
-
-class Owed(IntFlag):
-    """What a connection has to tell the other side, in the order in which it does."""
-
-    REQUEST = 1
-    RESPONSE = 2
-    PAYLOAD = 4  # the rest of a message
-    CREDIT_UPDATE = 8
-    CREDIT_REQUEST = 16
-    SHUTDOWN = 32
-
-
-OWED_PAYLOAD = int(Owed.PAYLOAD)
-OWED_UPDATE = int(Owed.CREDIT_UPDATE)
-OWED_SHUTDOWN = int(Owed.SHUTDOWN)
-
-#: Bit and operation of each; the rest of a message is sent by the kind of connection that has one.
-OWED_PACKETS = [
-    (int(owed), None if owed is Owed.PAYLOAD else int(VsockOperation[str(owed.name)])) for owed in Owed
-]
 
 
 class VsockHome(Protocol):
@@ -398,15 +377,3 @@ class VsockConnection:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}: {self.local} - {self.peer}, {self.state.value}, {self.sending!r}, {self.receiving!r}>"
-
-
-def check_buffer_size(size: int) -> int:
-    """Return the size of a receive buffer if it can be told, else raise CallerError."""
-    if not 0 < size <= COUNT_MASK:
-        raise CallerError(
-            f"a receive buffer has 1 to {COUNT_MASK} bytes, not {size}",
-            argument="buffer_size",
-            value=size,
-            limit=COUNT_MASK,
-        )
-    return size

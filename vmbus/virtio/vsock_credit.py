@@ -13,11 +13,19 @@ virtio_transport_get_credit() and virtio_transport_inc_rx_pkt().
 
 from __future__ import annotations
 
-from vmbus.errors import PeerError
+from vmbus.errors import CallerError, PeerError
 
 from .vsock_faults import VsockFault
 
-__all__ = ["COUNT_MASK", "ReceiveCredit", "SendCredit", "bytes_in_flight", "credit_is_due", "peer_free_bytes"]
+__all__ = [
+    "COUNT_MASK",
+    "ReceiveCredit",
+    "SendCredit",
+    "bytes_in_flight",
+    "check_buffer_size",
+    "credit_is_due",
+    "peer_free_bytes",
+]
 
 #: Counts on the wire have 32 bits.
 COUNT_MASK = 0xFFFFFFFF
@@ -173,3 +181,15 @@ class ReceiveCredit:
 
     def __repr__(self) -> str:
         return f"<ReceiveCredit: {self.waiting} of {self.buf_alloc} bytes waiting>"
+
+
+def check_buffer_size(size: int) -> int:
+    """Return the size of a receive buffer if it can be told, else raise CallerError."""
+    if not 0 < size <= COUNT_MASK:
+        raise CallerError(
+            f"a receive buffer has 1 to {COUNT_MASK} bytes, not {size}",
+            argument="buffer_size",
+            value=size,
+            limit=COUNT_MASK,
+        )
+    return size

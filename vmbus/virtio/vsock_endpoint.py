@@ -22,7 +22,8 @@ from vmbus.errors import CallerError, PeerClosed, VmbusError
 
 from .vsock_address import VsockAddress, check_port
 from .vsock_carrier import VsockCarrier
-from .vsock_connection import VsockConnection, check_buffer_size
+from .vsock_connection import VsockConnection
+from .vsock_credit import check_buffer_size
 from .vsock_kinds import KINDS, AnyConnection, check_kind
 from .vsock_layout import (
     ANY_PORT,

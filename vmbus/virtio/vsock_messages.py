@@ -15,9 +15,10 @@ from typing import NamedTuple
 from vmbus.errors import CallerError, PeerClosed, PeerError
 
 from .vsock_address import VsockAddress
-from .vsock_connection import OWED_PAYLOAD, OWED_UPDATE, VsockConnection, VsockHome
+from .vsock_connection import VsockConnection, VsockHome
 from .vsock_faults import VsockFault
 from .vsock_layout import LARGEST_PAYLOAD, VsockHeader, VsockMessageFlags, VsockOperation, VsockType
+from .vsock_owed import OWED_PAYLOAD, OWED_UPDATE
 from .vsock_table import VsockState
 
 __all__ = ["MOST_MESSAGES", "MOST_UNDER_WAY", "VsockMessage", "VsockMessageConnection"]
