@@ -197,6 +197,7 @@ def seqpacket_pair(cleanup: ExitStack) -> tuple[socket.socket, socket.socket]:
 
 # -- streams of bytes ------------------------------------------------------------------------
 
+
 def byte_stream(
     cleanup: ExitStack,
     serve: Callable[[], Callable[[], bytes]],
@@ -270,7 +271,9 @@ def unix_stream(cleanup: ExitStack, payload: bytes, rounds: int) -> Callable[[],
     one, other = socket.socketpair()
     cleanup.enter_context(one)
     cleanup.enter_context(other)
-    return byte_stream(cleanup, lambda: lambda: other.recv(len(payload)), lambda: one.sendall, payload, rounds)
+    return byte_stream(
+        cleanup, lambda: lambda: other.recv(len(payload)), lambda: one.sendall, payload, rounds
+    )
 
 
 # -- round trips -----------------------------------------------------------------------------

@@ -101,7 +101,9 @@ class PcapngWriter:
         body = LITTLE.enhanced_packet.pack(0, high, low, len(stored), original)
         self._write_block(BlockType.ENHANCED_PACKET, body, stored, options([(Option.COMMENT, comment)]))
 
-    def _write_block(self, kind: BlockType, body: bytes, data: Buffer = b"", ending: bytes = b"") -> None:
+    def _write_block(
+        self, kind: BlockType, body: bytes, data: bytes | memoryview = b"", ending: bytes = b""
+    ) -> None:
         padding = bytes(padded_size(len(data)) - len(data))
         length = LITTLE.block.size + len(body) + len(data) + len(padding) + len(ending) + LITTLE.word.size
         block = [LITTLE.block.pack(kind, length), body, data, padding, ending, LITTLE.word.pack(length)]

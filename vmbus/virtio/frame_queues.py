@@ -98,7 +98,9 @@ class FrameQueue:
         Raises CallerError for what is no buffer of bytes.
         """
         try:
-            self._frames.put_nowait(frame if type(frame) is bytes else view_bytes(frame, "frame").tobytes())
+            self._frames.put_nowait(
+                frame if isinstance(frame, bytes) else view_bytes(frame, "frame").tobytes()
+            )
         except queue.Full:
             return frame
         return None

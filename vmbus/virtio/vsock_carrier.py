@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol, TypeAlias
 
-from vmbus.memory import Buffer
-
 from .vsock_layout import VsockHeader
 
 __all__ = ["CarrierStatistics", "VsockArrival", "VsockCarrier"]
@@ -36,7 +34,7 @@ class VsockCarrier(Protocol):
         """The most payload that the next packet can have; -1 when no packet can be sent now."""
         ...
 
-    def send(self, header: bytes, payload: Buffer = b"") -> None:
+    def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         """Send a packet, of no more payload than `room` has just said."""
         ...
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from vmbus.errors import CallerError, PeerError
-from vmbus.memory import AddressError, Buffer
+from vmbus.memory import AddressError
 
 from .chains import DescriptorChain
 from .device_queue import DeviceQueue
@@ -120,7 +120,7 @@ class VsockDevice:
             return False
         return True
 
-    def send(self, header: bytes, payload: Buffer = b"") -> None:
+    def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         buffer = self._buffer
         length = len(payload)
         if buffer is None or length > self._room:

@@ -14,7 +14,6 @@ from itertools import islice
 from typing import Any
 
 from vmbus.errors import CallerError, PeerError
-from vmbus.memory import Buffer
 
 from .queue import Virtqueue
 from .vsock_carrier import CarrierStatistics, VsockArrival
@@ -87,7 +86,7 @@ class VsockDriver:
         self._was_full = True
         return -1
 
-    def send(self, header: bytes, payload: Buffer = b"") -> None:
+    def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         place = self.tx.next_place
         end = HEADER_SIZE + len(payload)
         if place is not None and end <= len(place.data):

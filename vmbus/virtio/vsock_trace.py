@@ -6,15 +6,13 @@ import logging
 import warnings
 from collections.abc import Callable
 
-from vmbus.memory import Buffer
-
 from .vsock_carrier import CarrierStatistics, VsockArrival, VsockCarrier
 from .vsock_layout import VSOCK_HEADER, VsockHeader
 
 __all__ = ["TracedCarrier", "VsockTrace"]
 
 #: Called with the header and the payload of each packet; its addresses say which way it goes.
-VsockTrace = Callable[[VsockHeader, Buffer], object]
+VsockTrace = Callable[[VsockHeader, "bytes | memoryview"], object]
 
 log = logging.getLogger("vmbus.virtio")
 
@@ -45,7 +43,7 @@ class TracedCarrier(VsockCarrier):
     def room(self) -> int:
         return self._carrier.room()
 
-    def send(self, header: bytes, payload: Buffer = b"") -> None:
+    def send(self, header: bytes, payload: bytes | memoryview = b"") -> None:
         self._carrier.send(header, payload)
         self._show(VSOCK_HEADER.unpack(header), payload)
 
@@ -70,7 +68,7 @@ class TracedCarrier(VsockCarrier):
     def statistics(self) -> CarrierStatistics:
         return self._carrier.statistics()
 
-    def _show(self, header: VsockHeader, payload: Buffer) -> None:
+    def _show(self, header: VsockHeader, payload: bytes | memoryview) -> None:
         try:
             self._trace(header, payload)
         except Exception as error:
