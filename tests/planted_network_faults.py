@@ -267,8 +267,8 @@ PLANTED_NETWORK_FAULTS = [
     PlantedFault(
         "buffer in the queue that its owner can change",
         "virtio/frame_queues.py",
-        '            self._frames.put_nowait(frame if type(frame) is bytes else view_bytes(frame, "frame").tobytes())',
-        "            self._frames.put_nowait(frame)",
+        '                frame if isinstance(frame, bytes) else view_bytes(frame, "frame").tobytes()',
+        "                frame",
         FRAMES + "a_buffer_that_is_pushed_is_copied_and_given_back_itself_when_there_is_no_room",
     ),
 ]
