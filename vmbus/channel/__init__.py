@@ -16,7 +16,7 @@ from .asyncio_streams import ChannelTransport, open_streams
 from .blocking import BlockingChannel, ByteChannel, MessageChannel, PacketChannel
 from .common import Channel, Statistics
 from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals, signal_ends, signal_over
-from .descriptors import close_all
+from .descriptors import close_all, in_child, to_child
 from .direction import LONGEST_SLEEP, check_seconds
 from .hand_over import HandOverFault
 from .kinds import ByteKind, MessageKind, PacketKind
@@ -69,9 +69,11 @@ __all__ = [
     "close_all",
     "connected_channels",
     "descriptor_signals",
+    "in_child",
     "local_signals",
     "open_streams",
     "signal_ends",
     "signal_over",
     "table_text",
+    "to_child",
 ]

@@ -13,7 +13,7 @@ import struct
 from array import array
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
     "AT_ONCE",
@@ -21,8 +21,10 @@ __all__ = [
     "Received",
     "close_all",
     "close_foreign",
+    "in_child",
     "own_socket",
     "receive_with_descriptors",
+    "to_child",
     "with_descriptors",
 ]
 
@@ -37,6 +39,21 @@ SCM_PIDFD = 4
 
 #: struct linger: off, 0 seconds
 NO_LINGER = struct.pack("ii", 0, 0)
+
+
+def to_child(descriptors: Iterable[int]) -> list[Any]:
+    """What to pickle in place of descriptors, for a child that multiprocessing starts."""
+    from multiprocessing.reduction import DupFd  # slow to import, and only for this
+
+    return [DupFd(one) for one in descriptors]
+
+
+def in_child(passed: Iterable[Any]) -> list[int]:
+    """The descriptors that `to_child` has handed to this process."""
+    descriptors = [int(one.detach()) for one in passed]
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
+    return descriptors
 
 
 def own_socket(descriptor: int) -> socket.socket:

@@ -34,7 +34,7 @@ from vmbus.sizes import PAGE_SIZE, check_data_size
 from .blocking import PacketChannel
 from .common import Channel, check_kind
 from .descriptor_signal import Bells, signal_ends, signal_over
-from .descriptors import close_all
+from .descriptors import close_all, in_child, to_child
 from .hand_over import Shape, receive_end, send_end
 from .peer_link import Life
 
@@ -198,9 +198,7 @@ class SharedChannel:
 
     def __reduce__(self) -> tuple[Callable[..., SharedChannel], tuple[object, ...]]:
         """For multiprocessing, which hands the descriptors to the child that it starts."""
-        from multiprocessing.reduction import DupFd  # slow to import, and only for this
-
-        return rebuild, (tuple(self._shape), [DupFd(one) for one in self._open_descriptors()])
+        return rebuild, (tuple(self._shape), to_child(self._open_descriptors()))
 
     # -- closing -----------------------------------------------------------------------------
 
@@ -271,7 +269,4 @@ def must_signal(memory: SharedMemory, outgoing: tuple[int, int], incoming: tuple
 
 def rebuild(shape: tuple[int, int, int], passed: list[Any]) -> SharedChannel:
     """An end in the process that it was pickled for."""
-    descriptors = [int(one.detach()) for one in passed]
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return SharedChannel(Shape(*shape), descriptors)
+    return SharedChannel(Shape(*shape), in_child(passed))

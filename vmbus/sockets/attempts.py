@@ -141,7 +141,7 @@ class SendBytes:
         self.must_wake = self._turn.give_back(self)
 
     def remind(self) -> None:
-        """Nothing has come for long: ask for credit."""
+        """The call still waits: ask for credit, for the other side may tell it only when asked."""
         if self._turn.owner is self:
             self._connection.ask_for_credit()
 

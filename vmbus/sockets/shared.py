@@ -20,7 +20,7 @@ from contextlib import ExitStack
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, final, overload
 
-from vmbus.channel import Bells, Life, close_all, signal_ends, signal_over
+from vmbus.channel import Bells, Life, close_all, in_child, signal_ends, signal_over, to_child
 from vmbus.errors import CallerError, DeviceError
 from vmbus.memory import GuestMemory, SharedMemory
 from vmbus.sizes import PAGE_SIZE
@@ -220,9 +220,7 @@ class SharedVsock:
 
     def __reduce__(self) -> tuple[Callable[..., SharedVsock], tuple[object, ...]]:
         """For multiprocessing, which hands the descriptors to the child that it starts."""
-        from multiprocessing.reduction import DupFd  # slow to import, and only for this
-
-        return rebuild, (tuple(self._shape), [DupFd(one) for one in self._open_descriptors()])
+        return rebuild, (tuple(self._shape), to_child(self._open_descriptors()))
 
     def close(self) -> None:
         """Let go of this end; again is harmless.  A link attached to it works on."""
@@ -287,7 +285,4 @@ def host_carrier(memory: GuestMemory, shape: Shape) -> VsockDevice:
 
 def rebuild(shape: tuple[Any, ...], passed: list[Any]) -> SharedVsock:
     """An end in the process that it was pickled for."""
-    descriptors = [int(one.detach()) for one in passed]
-    for descriptor in descriptors:
-        os.set_inheritable(descriptor, False)
-    return SharedVsock(Shape(*shape), descriptors)
+    return SharedVsock(Shape(*shape), in_child(passed))

@@ -34,20 +34,17 @@ Result = TypeVar("Result")
 #: Returns its result, or None where it is too early.
 Attempt = Callable[[], "Result | None"]
 
-
-#: What to do when nothing has moved for long.
+#: What to do again and again while a call waits.
 Remind = Callable[[], object] | None
 
-#: Seconds after which that is.
+#: Seconds between two of these.
 REMIND_AFTER = 1.0
 
 #: Seconds that closing a link gives what is still owed to the other side.
 FLUSH_TIMEOUT = 1.0
 
-
 # Why a link is closed.
 CLOSED = "this side has closed its end of the vsock device"
-
 ABANDONED = "this vsock link is of the process that forked this one: attach an end here"
 
 
@@ -87,11 +84,8 @@ class LinkSteps:
                 self.finish()
             elif self._must_notify():
                 self.signal.notify()
-        except VmbusError:
-            self._finish_or_end()
-            raise
         except BaseException as error:
-            self._end(error)
+            self._settle(error)
             raise
         return result
 
@@ -101,11 +95,8 @@ class LinkSteps:
             result = action()
             if not self.closed:
                 self.finish()
-        except VmbusError:
-            self._finish_or_end()
-            raise
         except BaseException as error:
-            self._end(error)
+            self._settle(error)
             raise
         return result
 
@@ -124,11 +115,8 @@ class LinkSteps:
                 self.endpoint.fail(PeerClosed("the other side of the vsock device has closed it, or is gone"))
             result = attempt()
             self._flush_and_notify()
-        except VmbusError:
-            self._finish_or_end()
-            raise
         except BaseException as error:
-            self._end(error)
+            self._settle(error)
             raise
         if result is not None:
             return result
@@ -168,13 +156,16 @@ class LinkSteps:
         self._closed_because = why
         self.endpoint.fail(ChannelClosed(why))
 
-    def _finish_or_end(self) -> None:
-        """`finish`, after an error of ours, which has come between two packets."""
+    def _settle(self, error: BaseException) -> None:
+        """After an error: one of ours has come between two packets, and any other may have come in the middle."""
+        if not isinstance(error, VmbusError):
+            self._end(error)
+            return
         try:
             if not self.closed:
                 self.finish()
-        except BaseException as error:
-            self._end(error)
+        except BaseException as interrupt:
+            self._end(interrupt)
             raise
 
     def _end(self, error: BaseException) -> None:

@@ -2,8 +2,10 @@
 
 A packet may lie in any number of descriptors, header and payload in one or in many: a device must not
 care.  (VsockPacket, which hands out views of the guest's memory and not copies, takes header and payload
-in one descriptor or in two, as rust-vmm's does.)  What a guest offers that is no packet, or has no room for one, is given back with a length of 0
-and counted.
+in one descriptor or in two, as rust-vmm's does.)
+
+What a guest offers that is no packet, or has no room for one, is given back with a length of 0 and
+counted.
 
 Sizes are in bytes.
 
