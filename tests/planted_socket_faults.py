@@ -36,8 +36,8 @@ PLANTED_SOCKET_FAULTS = [
     PlantedFault(
         "asleep without asking to be notified",
         "sockets/steps.py",
-        "        return Later.AGAIN if moved or self.carrier.prepare_to_sleep() else Later.SLEEP",
-        "        return Later.AGAIN if moved else Later.SLEEP",
+        "        ready = moved or self.carrier.prepare_to_sleep()",
+        "        ready = moved",
         STEPS + "who_is_told_to_sleep_is_notified_of_the_next_packet",
     ),
     PlantedFault(

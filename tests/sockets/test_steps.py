@@ -105,3 +105,17 @@ def test_nothing_is_sent_out_of_turn_and_the_turn_is_given_back():
     assert sides.near.act(second.attempt) is True
     assert turn.owner is None
     assert sides.near.act(partial(send_at_once, connection, turn, memoryview(b"small"))) is True
+
+
+def test_room_that_one_finds_before_it_sleeps_is_told_to_the_others():
+    """Whoever waits for it has asked to be notified, and is not of what was taken back here."""
+    guest, host = connected_vsock(4)
+    steps = LinkSteps(guest, Signal())
+    while guest.carrier.room() >= 0:
+        guest.carrier.send(bytes(44))
+    assert steps.step(lambda: None) is Later.SLEEP  # a sender, say
+    while host.carrier.receive() is not None:
+        pass
+    steps.moved = False
+    assert steps.step(lambda: None) is Later.AGAIN  # a receiver, which does not need the room
+    assert steps.moved

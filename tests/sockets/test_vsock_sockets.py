@@ -603,3 +603,15 @@ def test_who_is_refused_can_tell_it_from_a_side_that_is_gone():
         with pytest.raises(PeerClosed) as caught:
             near.connect(PORT, timeout=PATIENCE)
         assert not isinstance(caught.value, ConnectionRefusedError)
+
+
+def test_an_end_waits_for_room_in_the_queue_so_that_the_other_side_learns_of_it():
+    with links(queue_size=4) as (near, far):
+        client, server = connect(near, far)
+        fill(client)
+        with pytest.raises(TimedOut):
+            client.send_end(0.02)
+        ending = Running(client.send_end, PATIENCE)
+        while server.receive(timeout=PATIENCE):
+            pass
+        ending.result()  # and nobody else waits on this link

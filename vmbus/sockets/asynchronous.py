@@ -41,6 +41,7 @@ from .attempts import (
     Turn,
     connecting,
     give_up_connecting,
+    has_told,
     is_connected,
     listening,
     nothing,
@@ -249,6 +250,8 @@ class AsyncVsockSocket(SocketBase[AsyncVsockLink]):
     async def send_end(self, timeout: float | None = None) -> None:
         """As VsockSocket.send_end."""
         self.shutdown(VsockShutdown.SEND)
+        if self._core.is_owing:
+            await self._link.run(partial(has_told, self._core), timeout, NOT_TAKEN)
 
     async def __aenter__(self: Socket) -> Socket:  # noqa: PYI019 - Self came with Python 3.11
         return self

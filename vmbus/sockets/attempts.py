@@ -27,6 +27,7 @@ __all__ = [
     "Turn",
     "connecting",
     "give_up_connecting",
+    "has_told",
     "is_connected",
     "listening",
     "nothing",
@@ -103,6 +104,11 @@ def give_up_connecting(connection: VsockConnection) -> None:
         connection.reset(error)
     else:
         connection.lose(error)  # an answer that comes later finds nobody, and is reset
+
+
+def has_told(connection: VsockConnection) -> bool | None:
+    """True once the other side has been sent all that it is to be told."""
+    return True if not connection.is_owing or connection.flush() else None
 
 
 class SendBytes:

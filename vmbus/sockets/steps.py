@@ -121,7 +121,10 @@ class LinkSteps:
         if result is not None:
             return result
         self.endpoint.check_alive()
-        return Later.AGAIN if moved or self.carrier.prepare_to_sleep() else Later.SLEEP
+        ready = moved or self.carrier.prepare_to_sleep()
+        # Room may have come that another waits for, who is not notified of what was found here.
+        self.moved |= ready
+        return Later.AGAIN if ready else Later.SLEEP
 
     def _pump(self) -> bool:
         try:

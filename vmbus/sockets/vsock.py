@@ -26,7 +26,7 @@ from vmbus.virtio import (
     VsockStreamConnection,
 )
 
-from .attempts import Inbox, SendBytes, Turn, send_at_once, send_message
+from .attempts import Inbox, SendBytes, Turn, has_told, send_at_once, send_message
 from .socket_base import NOT_TAKEN, NOTHING_CAME, RECEIVE_SIZE, Acts, SocketBase
 from .steps import Attempt, Remind
 
@@ -53,12 +53,13 @@ class VsockSocket(SocketBase[Runs]):
     """
 
     def send_end(self, timeout: float | None = None) -> None:
-        """End what this side sends; never waits, and again is harmless.  The other side can go on sending.
+        """End what this side sends; again is harmless.  The other side can go on sending.
 
-        Where the queue has no room for it now it goes out while some call of the link waits, or is closed.
-        `timeout` is for those who take channels and streams alike.
+        Waits for room in the queue, where there is none: then the other side will learn of the end.
         """
         self.shutdown(VsockShutdown.SEND)
+        if self._core.is_owing:
+            self._link.run(partial(has_told, self._core), timeout, NOT_TAKEN)
 
     def __enter__(self: Socket) -> Socket:  # noqa: PYI019 - Self came with Python 3.11
         return self

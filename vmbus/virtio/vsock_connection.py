@@ -156,6 +156,11 @@ class VsockConnection:
             self._owed &= ~bit
         return True
 
+    @property
+    def is_owing(self) -> bool:
+        """Whether something waits for room in the queue."""
+        return self._owed != 0
+
     def check_sending(self) -> None:
         """Raise unless payload can be sent, now or later."""
         if self.state is VsockState.ESTABLISHED and not self.own_shutdown & NO_SEND:
