@@ -36,8 +36,8 @@ PLANTED_SOCKET_FAULTS = [
     PlantedFault(
         "asleep without asking to be notified",
         "sockets/steps.py",
-        "        ready = moved or self.carrier.prepare_to_sleep()",
-        "        ready = moved",
+        "        ready = self.carrier.prepare_to_sleep()",
+        "        ready = False",
         STEPS + "who_is_told_to_sleep_is_notified_of_the_next_packet",
     ),
     PlantedFault(

@@ -121,7 +121,9 @@ class LinkSteps:
         if result is not None:
             return result
         self.endpoint.check_alive()
-        ready = moved or self.carrier.prepare_to_sleep()
+        if moved:
+            return Later.AGAIN
+        ready = self.carrier.prepare_to_sleep()
         # Room may have come that another waits for, who is not notified of what was found here.
         self.moved |= ready
         return Later.AGAIN if ready else Later.SLEEP
