@@ -4,11 +4,7 @@ A construct schema says what a structure is, a NamedTuple names its fields, and 
 derived from the schema moves between the two quickly.  Nothing here reads a ring.
 """
 
-from .codec import (
-    EnumField,
-    FixedCodec,
-    OpenIntEnum,
-)
+from .codec import EnumField, FixedCodec, OpenIntEnum
 from .control_page import (
     CONTROL_PAGE,
     CONTROL_PAGE_SCHEMA,
@@ -21,6 +17,7 @@ from .control_page import (
     FeatureBits,
     control_page_of,
 )
+from .guid import GUID_SIZE, Guid
 from .packet import (
     DESCRIPTOR_SIZE,
     FOOTER,
@@ -84,6 +81,7 @@ __all__ = [
     "GPA_RANGE",
     "GPA_RANGE_SCHEMA",
     "GPA_RANGE_WITH_PAGES_SCHEMA",
+    "GUID_SIZE",
     "INTERRUPT_MASK_WORD",
     "IN_WORD",
     "MAXIMUM_PIPE_PACKET_SIZE",
@@ -114,6 +112,7 @@ __all__ = [
     "Footer",
     "GpaDirectHeader",
     "GpaRange",
+    "Guid",
     "OpenIntEnum",
     "PacketDescriptor",
     "PacketFlags",

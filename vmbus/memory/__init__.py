@@ -11,6 +11,7 @@ from .barrier import FENCES, NO_FENCES, Fences, fences_for_machine
 from .flat import FlatRingMem
 from .guest_memory import GuestMemory, Halfwords, QueueMemory
 from .paged import PagedRingMem
+from .reader_space import ReaderSpace
 from .ring_memory import Buffer, ControlWords, PagedMemory, RingMem, control_words, copy_into, view_bytes
 from .shared import SharedMemory
 
@@ -30,6 +31,7 @@ __all__ = [
     "PagedRingMem",
     "Placement",
     "QueueMemory",
+    "ReaderSpace",
     "Region",
     "RingMem",
     "SharedMemory",

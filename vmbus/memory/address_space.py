@@ -12,7 +12,7 @@ Source: rust-vmm vm-memory, GuestMemory and GuestMemoryRegion.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 from itertools import pairwise
 from typing import NamedTuple, NoReturn, TypeVar
@@ -79,8 +79,27 @@ class AddressSpace:
     """
 
     def __init__(self, regions: Iterable[tuple[int, Buffer]]) -> None:
-        made = [region_of(start, buffer) for start, buffer in regions]
-        self.regions: Sequence[Region] = sorted(made, key=lambda region: region.start)
+        self._prepare([region_of(start, buffer) for start, buffer in regions])
+
+    @staticmethod
+    def from_reader(read: Callable[[int, int], Buffer], ranges: Iterable[tuple[int, int]]) -> AddressSpace:
+        """Memory that `read(address, length)` gives the bytes of: a debugger's, a hypervisor's, another library's.
+
+        ranges   (address of the first byte, bytes) of each stretch that there is
+
+        Every view is a copy; what `read` raises comes through as it is.  With drgn, for instance:
+        `AddressSpace.from_reader(lambda address, length: prog.read(address, length, True), ranges)`.
+
+        >>> space = AddressSpace.from_reader(lambda address, length: bytes([address % 256]) * length, [(0x1000, 64)])
+        >>> space.read(0x1002, 3).hex()
+        '020202'
+        """
+        from .reader_space import ReaderSpace  # which is made of this class
+
+        return ReaderSpace(read, ranges)
+
+    def _prepare(self, regions: list[Region]) -> None:
+        self.regions: Sequence[Region] = sorted(regions, key=lambda region: region.start)
         check_regions(self.regions)
         self._starts = [region.start for region in self.regions]
         # Most accesses go where the last one went: most machines have few regions, and queues one.
