@@ -166,7 +166,7 @@ PLANTED_VSOCK_FAULTS = [
     # -- vmbus convert -----------------------------------------------------------------------------
     PlantedFault(
         "footer in a frame",
-        "inspection/conversion.py",
+        "inspection/ring_capture.py",
         "        return packet.raw if packet.footer is None else packet.raw[:-FOOTER_SIZE]",
         "        return packet.raw",
         CONVERT + "of_a_broken_ring_all_there_is_is_converted_and_the_status_is_1",

@@ -204,12 +204,12 @@ def test_what_a_file_lists_is_there(path):
     assert list(listed) == sorted(listed, key=order)
 
 
-@pytest.mark.parametrize("hub, listed", [("queues", "_QUEUE_NAMES"), ("captures", "_CAPTURE_NAMES")])
-def test_what_inspection_imports_later_is_what_its_two_modules_offer(hub, listed):
+@pytest.mark.parametrize("hub", ["queues", "captures", "scans", "judgement", "crafts"])
+def test_what_inspection_imports_later_is_what_its_modules_offer(hub):
     from vmbus import inspection
 
     module = importlib.import_module(f"vmbus.inspection.{hub}")
-    assert sorted(getattr(inspection, listed)) == sorted(module.__all__)
+    assert sorted(getattr(inspection, f"_{hub.upper()}")) == sorted(module.__all__)
     for name in module.__all__:
         assert getattr(inspection, name) is getattr(module, name)
         assert name in dir(inspection)

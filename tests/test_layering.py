@@ -37,8 +37,9 @@ LADDER = {
     "services": {"pipe", "protocols", "channel"},  # the guest's side of the integration components
     # a stand-in for the host; of uio only the names of files in sysfs
     "host": {"memory", "layout", "ring", "pipe", "channel", "protocols", "uio"},
+    "images": {"memory"},  # bytes at guest-physical addresses, out of files of many formats
     # rings and virtqueues in a dump
-    "inspection": {"memory", "layout", "ring", "pipe", "protocols", "virtio"},
+    "inspection": {"memory", "layout", "ring", "pipe", "protocols", "virtio", "images"},
 }
 #: Strategies, machines and conformance checks for anyone.
 LADDER["fuzzing"] = LADDER.keys() - {"uio"}
@@ -68,6 +69,9 @@ RESERVED = {
     "curses": {"cli"},
     "importlib": {"__init__"},
 }
+
+#: Modules of a newer Python's standard library, which are used where they are there.
+NEWER_MODULES = {"compression"}
 
 #: The only parts whose code prints.
 PRINTING = {"cli"}
@@ -125,7 +129,7 @@ def check_import(owner: str, one: Import) -> Iterator[tuple[str, str]]:
     elif top in RESERVED:
         if owner not in RESERVED[top]:
             yield "reserved module", f"{owner} imports {top}"
-    elif top not in sys.stdlib_module_names:
+    elif top not in sys.stdlib_module_names and top not in NEWER_MODULES:
         yield "foreign module", f"{owner} imports {top}"
 
 

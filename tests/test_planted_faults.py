@@ -21,9 +21,17 @@ from queue import SimpleQueue
 import pytest
 
 from tests.planted_channel_faults import PLANTED_CHANNEL_FAULTS
+from tests.planted_craft_faults import PLANTED_CRAFT_FAULTS
 from tests.planted_faults import PLANTED_FAULTS, PlantedFault
+from tests.planted_finder_faults import PLANTED_FINDER_FAULTS
+from tests.planted_html_faults import PLANTED_HTML_FAULTS
+from tests.planted_image_faults_1 import PLANTED_IMAGE_FAULTS_1
+from tests.planted_image_faults_2 import PLANTED_IMAGE_FAULTS_2
+from tests.planted_image_faults_3 import PLANTED_IMAGE_FAULTS_3
+from tests.planted_judgement_faults import PLANTED_JUDGEMENT_FAULTS
 from tests.planted_network_faults import PLANTED_NETWORK_FAULTS
 from tests.planted_queue_faults import PLANTED_QUEUE_FAULTS
+from tests.planted_scan_faults import PLANTED_SCAN_FAULTS
 from tests.planted_socket_faults import PLANTED_SOCKET_FAULTS
 from tests.planted_vsock_connection_faults import PLANTED_VSOCK_CONNECTION_FAULTS
 from tests.planted_vsock_faults import PLANTED_VSOCK_FAULTS
@@ -39,6 +47,14 @@ ALL_FAULTS = [
     *PLANTED_VSOCK_CONNECTION_FAULTS,
     *PLANTED_NETWORK_FAULTS,
     *PLANTED_SOCKET_FAULTS,
+    *PLANTED_CRAFT_FAULTS,
+    *PLANTED_FINDER_FAULTS,
+    *PLANTED_HTML_FAULTS,
+    *PLANTED_IMAGE_FAULTS_1,
+    *PLANTED_IMAGE_FAULTS_2,
+    *PLANTED_IMAGE_FAULTS_3,
+    *PLANTED_JUDGEMENT_FAULTS,
+    *PLANTED_SCAN_FAULTS,
 ]
 
 #: What an implementation of rings or virtqueues is most easily wrong in: each must be among the faults, by this name.
@@ -92,7 +108,7 @@ class Workshop:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        for folder in ("vmbus", "tests"):
+        for folder in ("vmbus", "tests", "tools"):
             ignored = shutil.ignore_patterns("__pycache__")
             shutil.copytree(ROOT / folder, directory / folder, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", directory)

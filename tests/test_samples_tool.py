@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -57,3 +58,52 @@ def test_the_shipped_dump_shows_what_an_inspection_can_show():
     assert any(packet.description for packet in packets)
     for ring in report.rings:
         assert any(packet.offset + packet.packet_size > ring.place.data_size for packet in ring.packets)
+
+
+IMAGES = {
+    *(
+        "scene.json",
+        "scene.raw",
+        "scene-parts.raw",
+        "scene-parts.map",
+        "scene.raw.gz",
+        "scene.elf",
+        "scene.lime",
+    ),
+    *(
+        "scene.avml",
+        "scene.kdump",
+        "scene-part.kdump",
+        "scene.flat",
+        "scene.dmp",
+        "scene-bitmap.dmp",
+        "scene.vmrs",
+    ),
+}
+
+
+def test_into_a_directory_the_tool_writes_an_image_of_every_format(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, str(TOOL), str(tmp_path)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert {path.name for path in tmp_path.iterdir()} == IMAGES
+    assert len(result.stdout.splitlines()) == len(IMAGES)
+    made = tool()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == made.scene_files(
+        made.small_scene()
+    )
+
+
+def test_the_images_are_small_and_the_places_of_their_rings_are_listed():
+    files = tool().scene_files(tool().small_scene())
+    assert all(len(content) < 4 << 20 for content in files.values())
+    rings = json.loads(files["scene.json"])["rings"]
+    for ring in rings:
+        words = files["scene.raw"][ring["address"] :][:8]
+        assert words == b"".join(ring[name].to_bytes(4, "little") for name in ("in_offset", "out_offset"))
+    assert len({ring["kind"] for ring in rings}) >= 10

@@ -5,8 +5,8 @@ other give a ratio, so that a machine that is busy for a while slows both, and t
 ratios counts; the times beside it are medians too.  Every payload that arrives is compared with the
 one that was sent.  Only names of the public front doors are used.  Rings have 256 KiB of data.
 
-In rows 1 to 9 and 15 to 17 a ratio of 2 means twice as fast as the other side, so more is better; in rows 12 and
-13 it is our time divided by theirs, so less is better.
+In rows 1 to 11 and 15 to 17 a ratio of 2 means twice as fast as the other side, so more is better; in rows 12 and
+13 it is our time divided by theirs, so less is better.  Row 14 is no contest but the memory that a process has.
 
 Nothing fails on a slow machine: the exit status is 0 whatever the ratios are.
 """
@@ -32,6 +32,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
+from image_work import find_messages, find_pages, mixed_image, peak_of_scan, read_image, sparse_image
 from queue_work import Wrong, construct_requests, messages_of, queue_requests
 from two_processes import (
     channel_round_trips,
@@ -68,10 +69,14 @@ ROUNDS = {
     "small": 200,
     "large": 50,
     "walks": 3,
+    "images": 1,
     "processes": 3,
     "streams": 300,
     "trips": 30,
 }
+
+#: Megabytes of the image of rows 10 and 11: more than processors keep in their caches.
+IMAGE_SIZE = 64
 
 #: Seconds that a side of row 8 looks before it sleeps: far longer than an answer takes.
 SPIN = 0.001
@@ -133,6 +138,34 @@ class Result(NamedTuple):
             "unit": contest.unit,
             "ours_us": round(self.our_time, 3),
             "theirs_us": None if their_time is None else round(their_time, 3),
+        }
+
+
+class Footprint(NamedTuple):
+    """Memory that a process has at most, in MiB, of which only so much is allowed."""
+
+    row: int
+    work: str
+    figure: Figure
+    peak: Callable[[], float]
+
+
+class FootprintResult(NamedTuple):
+    footprint: Footprint
+    peak: float
+
+    def to_json(self) -> dict[str, Any]:
+        footprint = self.footprint
+        return {
+            "row": footprint.row,
+            "work": footprint.work,
+            "against": "a limit",
+            "ratio": None,
+            "at_least": footprint.figure.limit,
+            "aim": footprint.figure.aim,
+            "less_is_better": footprint.figure.less_is_better,
+            "unit": "MiB",
+            "peak_mib": round(self.peak, 1),
         }
 
 
@@ -357,13 +390,16 @@ def process(
     return run
 
 
+def temporary_folder(cleanup: ExitStack) -> Path:
+    return Path(cleanup.enter_context(tempfile.TemporaryDirectory()))
+
+
 def ring_image(cleanup: ExitStack) -> str:
     """The path of a file of 20 KiB that holds a ring with three packets."""
-    folder = cleanup.enter_context(tempfile.TemporaryDirectory())
     image = bytearray(PAGE_SIZE + 16384)
     sender, _ = connected_rings(memory=FlatRingMem.over(image))
     sender.send_many(payloads_of(64, 3))
-    path = Path(folder) / "ring.bin"
+    path = temporary_folder(cleanup) / "ring.bin"
     path.write_bytes(image)
     return str(path)
 
@@ -378,6 +414,7 @@ VSOCK_WORK = "vsock stream, 4 KiB a call"
 PIPE = "multiprocessing.Pipe"
 STREAM = "a Unix stream socket"
 CONSTRUCT = "the same, construct building, parsing"
+READING = "readinto of 1 MiB, all of it"
 SEQPACKET = "SEQPACKET socket pair"
 SEQPACKET_PINNED = "the same pair; both on two CPUs"
 FLAT = "the same over FlatRingMem"
@@ -458,6 +495,19 @@ def row_9(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
     yield Contest(9, work, against, Figure(5, 8), "packet", ours, theirs)
 
 
+def row_10(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    image = mixed_image(temporary_folder(cleanup), IMAGE_SIZE)
+    ours, theirs = find_pages(image, rounds["images"]), read_image(image, rounds["images"])
+    yield Contest(10, "finding control pages in an image", READING, Figure(0.4, 0.9), "MiB", ours, theirs)
+
+
+def row_11(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
+    image = mixed_image(temporary_folder(cleanup), IMAGE_SIZE)
+    ours, theirs = find_messages(image, rounds["images"]), read_image(image, rounds["images"])
+    work = "the same, and messages at any 8-byte place"
+    yield Contest(11, work, READING, Figure(0.08, 0.2), "MiB", ours, theirs)
+
+
 def row_12(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
     often, environment = rounds["processes"], compiled(cleanup)
     ours = process(["-m", "vmbus", "--help"], "usage", environment, often)
@@ -472,6 +522,12 @@ def row_13(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
     theirs = process(["-c", "import argparse, construct"], "", environment, often)
     work, against = "vmbus inspect of 20 KiB", 'python -c "import argparse, construct"'
     yield Contest(13, work, against, Figure(1.6, 1.2, less_is_better=True), "process", ours, theirs)
+
+
+def row_14(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Footprint]:
+    path, environment = sparse_image(temporary_folder(cleanup)), compiled(cleanup)
+    figure = Figure(100, 100, less_is_better=True)
+    yield Footprint(14, "vmbus scan of 8 GiB, sparse", figure, lambda: peak_of_scan(path, environment))
 
 
 def row_15(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
@@ -497,7 +553,7 @@ def row_17(cleanup: ExitStack, rounds: dict[str, int]) -> Iterator[Contest]:
         yield Contest(17, f"{VSOCK_WORK}, {work}", STREAM, Figure(0.3, 0.5), "packet", ours, theirs)
 
 
-ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
+ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest | Footprint]]] = {
     1: row_1,
     2: row_2,
     3: row_3,
@@ -507,8 +563,11 @@ ROWS: dict[int, Callable[[ExitStack, dict[str, int]], Iterator[Contest]]] = {
     7: row_7,
     8: row_8,
     9: row_9,
+    10: row_10,
+    11: row_11,
     12: row_12,
     13: row_13,
+    14: row_14,
     15: row_15,
     16: row_16,
     17: row_17,
@@ -524,8 +583,10 @@ def seconds_per_unit(side: Callable[[], int]) -> float:
     return (perf_counter() - start) / units
 
 
-def compete(contest: Contest, repetitions: int) -> Result:
-    """Let both sides take turns."""
+def compete(contest: Contest | Footprint, repetitions: int) -> Result | FootprintResult:
+    """Let both sides take turns; a footprint is the same every time."""
+    if isinstance(contest, Footprint):
+        return FootprintResult(contest, contest.peak())
     result = Result(contest, [], [])
     sides = [(contest.ours, result.ours)]
     if contest.theirs is not None:
@@ -538,7 +599,7 @@ def compete(contest: Contest, repetitions: int) -> Result:
     return result
 
 
-def measure(rows: list[int], rounds: dict[str, int], repetitions: int) -> list[Result]:
+def measure(rows: list[int], rounds: dict[str, int], repetitions: int) -> list[Result | FootprintResult]:
     results = []
     for row in rows:
         with ExitStack() as cleanup:
@@ -554,12 +615,25 @@ def heading(repetitions: int) -> str:
         f"{platform.python_implementation()} {platform.python_version()}, {platform.machine()}, "
         f"{platform.system()}, {os.cpu_count()} CPUs; rings of {RING_SIZE // 1024} KiB; "
         f"medians of {repetitions}, both sides in turns\n"
-        "times as fast as the other; rows 12 and 13: our time by theirs, less is better"
+        "times as fast as the other; rows 12 and 13: our time by theirs, less is better; row 14: MiB"
     )
 
 
-def cells(result: Result) -> list[str]:
+def cells(result: Result | FootprintResult) -> list[str]:
     """One line of the table."""
+    if isinstance(result, FootprintResult):
+        footprint = result.footprint
+        limits = [f"<= {footprint.figure.limit:g}", f"{footprint.figure.aim:g}"]
+        return [
+            str(footprint.row),
+            footprint.work,
+            "a limit",
+            "-",
+            *limits,
+            f"{result.peak:.2f}",
+            "-",
+            "MiB at most",
+        ]
     contest, figure = result.contest, result.contest.figure
     return [
         str(contest.row),
@@ -574,7 +648,7 @@ def cells(result: Result) -> list[str]:
     ]
 
 
-def table(results: list[Result]) -> Iterator[str]:
+def table(results: list[Result | FootprintResult]) -> Iterator[str]:
     """The results as lines: words to the left, numbers to the right."""
     heads = ["ROW", "WORK", "AGAINST", "RATIO", "LIMIT", "AIM", "OURS", "THEIRS", ""]
     lines = [heads, *map(cells, results)]

@@ -43,6 +43,7 @@ _PARTS = {
         "SharedMemory",
     ),
     "layout": (
+        "Guid",
         "MAXIMUM_PIPE_PACKET_SIZE",
         "PIPE_PACKET_TYPE_DATA",
         "PIPE_PACKET_TYPE_PARTIAL",
@@ -142,7 +143,17 @@ _PARTS = {
         "shared_frame_queues",
         "wake_of",
     ),
-    "inspection": ("PcapngWriter", "inspect_queue", "read_capture"),
+    "protocols": (),
+    "images": (),
+    "inspection": (
+        "PcapngWriter",
+        "inspect_dump",
+        "inspect_queue",
+        "open_dump",
+        "read_capture",
+        "scan",
+        "scan_many",
+    ),
     "fuzzing": (),
 }
 

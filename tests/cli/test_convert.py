@@ -25,16 +25,19 @@ from hypothesis import strategies as st
 from tests.cli.running import Ending, needs_dev_full, posix_only, ring_with, run, run_process
 from tests.helpers import SAMPLE_NAMES, SAMPLES, sample
 from tests.virtio.by_hand import Areas, HandDriver
+from vmbus.cli import convert_command
 from vmbus.cli.main import COMMANDS, main
 from vmbus.cli.output_file import write_output
 from vmbus.errors import DumpError
-from vmbus.inspection import Dump, capture_packets
+from vmbus.images import BytesSource, Segment, StoredDump
+from vmbus.inspection import RawDump, State, capture_packets
 from vmbus.memory import GuestMemory
 from vmbus.virtio import VirtioFeatures, connected_virtqueues
 
 SOME_RING = SAMPLES / "ring-4-pages.bin"
 IN_BAND = 6
-VSOCK, USER0 = 271, 147
+VSOCK, USER0, UPPER_PDU = 271, 147, 252
+RING_HEADER = 48
 NANOSECONDS = 1_000_000_000
 
 #: Five bytes from guest 3, port 1024 to the host's port 1234, and how a capture begins with them.
@@ -58,27 +61,27 @@ class Frame(NamedTuple):
 
 
 def pcapng_frames(data: bytes) -> list[Frame]:
-    """The packets of a file as we write it: one section, one interface, nanoseconds."""
-    place, link_type, frames = 0, -1, []
+    """The packets of a file as we write it: one section, nanoseconds; without what went through pipes."""
+    place, link_types, frames = 0, [], []
     while place < len(data):
         kind, length = struct.unpack_from("<II", data, place)
         assert data[place + length - 4 : place + length] == struct.pack("<I", length)
         body = data[place + 8 : place + length - 4]
         if kind == 1:
-            (link_type,) = struct.unpack_from("<H", body)
+            link_types.append(struct.unpack_from("<H", body)[0])
             assert struct.pack("<HHB", 9, 1, 9) in body
         elif kind == 6:
             number, high, low, captured, original = struct.unpack_from("<5I", body)
-            assert number == 0
             rest = body[20 + (captured + 3) // 4 * 4 :]
             comment = None
             if rest:
                 code, size = struct.unpack_from("<HH", rest)
-                assert code == 1
-                comment = rest[4 : 4 + size].decode()
-            frames.append(Frame(link_type, high << 32 | low, original, body[20 : 20 + captured], comment))
+                comment = rest[4 : 4 + size].decode() if code == 1 else None
+            time = high << 32 | low
+            frames.append(Frame(link_types[number], time, original, body[20 : 20 + captured], comment))
         place += length
-    return frames
+    assert VSOCK not in link_types or len(link_types) == 1
+    return [frame for frame in frames if frame.link_type != UPPER_PDU]
 
 
 def pcap_frames(data: bytes) -> list[Frame]:
@@ -184,14 +187,16 @@ def test_a_frame_of_a_ring_is_the_packet_in_the_image_without_its_footer(name, f
     data = image[4096:] * 2
     frames = READERS[form](converted(SAMPLES / f"{name}.bin", "--to", form, "--history"))
     expected = [data[one["offset"] : one["offset"] + one["length8"] * 8] for one in written["packets"]]
-    assert [frame.data for frame in frames] == expected
+    assert [frame.data[RING_HEADER:] for frame in frames] == expected
+    offsets = [struct.unpack_from("<I", frame.data, 12)[0] for frame in frames]
+    assert offsets == [one["offset"] for one in written["packets"]]
     assert {(frame.link_type, frame.time) for frame in frames} == {(USER0, 0)}
     assert all(frame.original == len(frame.data) for frame in frames)
 
 
 def test_a_frame_of_a_ring_says_where_it_was_and_the_file_what_its_frames_are():
     data = converted("--sample", "--history", "--to", "pcapng")
-    assert b"VMBus ring packet: descriptor, header and payload as they lie in the ring" in data
+    assert b"then descriptor, header and payload as they lie in the ring" in data
     comments = [frame.comment for frame in pcapng_frames(data)]
     assert comments[3] == "ring at 0x0, offset 0x0fd0, waiting, gpa-direct, transaction 0x17"
     assert comments[-1] == "ring at 0x2000, offset 0x0fe0, waiting, in-band, transaction 0x0"
@@ -204,8 +209,8 @@ def test_of_a_broken_ring_all_there_is_is_converted_and_the_status_is_1(tmp_path
     struct.pack_into("<H", image, 4096 + 64 + 4, 400)  # the third says that it is longer than the ring
     file.write_bytes(image)
     first, second, third = pcapng_frames(converted(file, "--to", "pcapng", status=1))
-    assert (first.data, second.data) == (bytes(image[4096:4120]), bytes(image[4128:4152]))
-    assert third.data == bytes(image[4160:4192])
+    for frame, start, end in ((first, 4096, 4120), (second, 4128, 4152), (third, 4160, 4192)):
+        assert frame.data[RING_HEADER:] == bytes(image[start:end])
     assert "unknown-31337" in second.comment
     assert "broken: descriptor-type" in second.comment
     assert "broken: " in third.comment
@@ -267,13 +272,55 @@ def test_a_ring_may_come_from_standard_input():
 
 def test_what_is_neither_ring_nor_capture_cannot_be_converted(tmp_path):
     file = tmp_path / "noise"
-    file.write_bytes(b"\x7fELF" + bytes(8188))
+    file.write_bytes(b"\x7fNOT" + bytes(8188))
     ending = run("convert", file, "--to", "raw")
     assert ending.status == 2
     assert ending.err.startswith(f"vmbus: {file}: no ring at 0x0")
 
 
 # -- out of captures --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_a_capture_of_rings_shows_what_inspect_shows_and_where_it_stood(form):
+    capture = converted("--sample", "--history", "--to", form)
+    found = objects("-", stdin=capture)
+    assert {one["ring"]: one.pop("capture")["role"] for one in found} == {0: "outbound", 0x2000: "inbound"}
+    assert found == objects("--sample", "--history")
+    assert converted("-", "--to", "raw", stdin=capture) == converted("--sample", "--history", "--to", "raw")
+    assert objects("-", "--limit", 2, stdin=capture) == objects("-", stdin=capture)[:2]
+
+
+def test_a_capture_of_rings_becomes_the_other_form_and_comes_back():
+    first = converted("--sample", "--history", "--to", "pcapng")
+    again = converted("-", "--to", "pcapng", stdin=first)
+    assert pcapng_frames(again) == pcapng_frames(first)
+    assert converted("-", "--to", "pcap", stdin=first) == converted("--sample", "--history", "--to", "pcap")
+
+
+def test_of_a_broken_packet_in_a_capture_the_finding_makes_the_status_1_as_in_its_ring(tmp_path):
+    image = ring_with((IN_BAND, b"first..."), (31337, b"second.."))
+    capture = converted("-", "--to", "pcapng", stdin=image, status=1)
+    first, second = objects("-", stdin=capture)
+    assert (first["broken"], second["broken"]) == (None, "descriptor-type")
+
+
+def test_a_capture_of_rings_that_is_cut_off_gives_the_packets_before():
+    capture = converted("--sample", "--history", "--to", "pcapng")
+    ending = run_bytes("convert", "-", "--to", "raw", stdin=capture[:-8])
+    assert ending.status == 1
+    assert "the packets before are converted" in ending.err
+    assert converted("--sample", "--history", "--to", "raw").startswith(ending.out)
+
+
+def test_a_frame_that_contradicts_itself_is_refused_with_its_place():
+    capture = bytearray(converted("--sample", "--to", "pcap"))
+    assert capture[40:44] == b"VMBR"
+    capture[40 + 9] = 7
+    ending = run_bytes("convert", "-", "--to", "raw", stdin=bytes(capture))
+    assert (
+        ending.err == "vmbus: standard input: at 0x18, the state of a frame of a ring is 1 to 2, and here 7\n"
+    )
 
 
 @pytest.mark.parametrize("form", READERS)
@@ -400,7 +447,7 @@ def test_of_a_capture_that_is_cut_off_the_packets_before_are_written(kind, rest,
 
 
 def test_the_library_raises_where_a_capture_is_cut_off_after_the_packets_before():
-    packets = capture_packets(Dump("cut.pcap", memoryview(pcap((RECORD, 1)) + bytes(3)))).packets()
+    packets = capture_packets(RawDump("cut.pcap", memoryview(pcap((RECORD, 1)) + bytes(3)))).packets()
     assert next(packets).payload == b"hello"
     with pytest.raises(DumpError, match="a record needs 16 bytes"):
         next(packets)
@@ -543,6 +590,83 @@ def test_history_finds_a_used_packet_as_long_as_the_help_says(packed, offered_ag
         assert "of a packed queue never" in said or "in a packed queue never" in said
 
 
+# -- out of images ----------------------------------------------------------------------------------
+
+RAW_IMAGE = ["--to", "raw-image"]
+
+
+def with_missing_pages(path: str, data: bytes, *missing: int) -> StoredDump:
+    """An image of pages, of which some were left out, and the last lies behind the end of the file."""
+    segments = [
+        Segment(at, 4096, at, State.EXCLUDED, "by hand") if at // 4096 in missing else Segment(at, 4096, at)
+        for at in range(0, len(data), 4096)
+    ]
+    segments.append(Segment(len(data), 4096, len(data)))
+    return StoredDump(BytesSource(path, memoryview(data)), segments, format="by hand")
+
+
+def test_an_image_becomes_raw_with_every_byte_at_its_address(tmp_path):
+    image = bytes(8192) + b"memory".ljust(4096, b"!") + bytes(4096)
+    (tmp_path / "image").write_bytes(image)
+    words = ["convert", tmp_path / "image", *RAW_IMAGE, "-o", tmp_path / "out"]
+    assert run(*words) == (0, "", "")
+    assert (tmp_path / "out").read_bytes() == image
+    assert run(*words, "--start", "0x2000", "--end", "0x2006") == (0, "", "")
+    assert (tmp_path / "out").read_bytes() == b"memory"
+
+
+def test_what_an_image_lacks_is_told_with_its_addresses_and_the_status_is_1(tmp_path, monkeypatch):
+    data = b"x" * 32 * 4096
+    dump = with_missing_pages("guest.core", data, 1, 2, *range(5, 32, 2))
+    monkeypatch.setattr(convert_command, "dump_of", lambda arguments: dump)
+    err = io.StringIO()
+    with mock.patch.object(sys, "stderr", err):
+        status = main(["convert", "guest.core", *RAW_IMAGE, "-o", str(tmp_path / "out")])
+    assert status == 1
+    lines = err.getvalue().splitlines()
+    assert lines[1:3] == [
+        "vmbus: guest.core: 0x1000 to 0x3000 excluded: by hand",
+        "vmbus: guest.core: 0x5000 to 0x6000 excluded: by hand",
+    ]
+    assert "image-cut-short" in lines[0]
+    assert len(lines) == 1 + 8 + 2
+    assert lines[-2:] == [
+        "vmbus: guest.core: and 8 more places",
+        "vmbus: guest.core: 65536 bytes excluded and 4096 bytes lost, which read as zeros in the raw image",
+    ]
+    assert len((tmp_path / "out").read_bytes()) == 33 * 4096
+
+
+def test_a_raw_image_that_cannot_be_made_leaves_no_file(tmp_path, monkeypatch):
+    far = StoredDump(BytesSource("far", memoryview(b"x")), [Segment(2**63, 1, 0)], format="by hand")
+    monkeypatch.setattr(convert_command, "dump_of", lambda arguments: far)
+    ending = run("convert", "far", *RAW_IMAGE, "-o", tmp_path / "out")
+    assert ending.status == 2
+    assert "a raw image has at most 64 TiB; --start and --end take a part of it" in ending.err
+    assert os.listdir(tmp_path) == []
+    assert run("convert", "far", *RAW_IMAGE, "-o", tmp_path / "out", "--start", 2**63) == (0, "", "")
+
+
+def test_ctrl_c_leaves_no_half_raw_image(tmp_path, monkeypatch):
+    class Interrupted(StoredDump):
+        def pieces(self, *arguments, **options):
+            yield from super().pieces(*arguments, **options)
+            raise KeyboardInterrupt
+
+    dump = Interrupted(BytesSource("x", memoryview(b"x" * 4096)), [Segment(0, 4096, 0)], format="by hand")
+    monkeypatch.setattr(convert_command, "dump_of", lambda arguments: dump)
+    assert main(["convert", "x", *RAW_IMAGE, "-o", str(tmp_path / "out")]) == 130
+    assert os.listdir(tmp_path) == []
+
+
+def test_progress_of_a_raw_image_is_shown_on_a_terminal_and_nowhere_else(tmp_path):
+    terminal = Terminal()
+    with mock.patch.object(sys, "stderr", terminal):
+        assert main(["convert", "--sample", *RAW_IMAGE, "-o", str(tmp_path / "out")]) == 0
+    assert terminal.getvalue() == "\r100% of 0 MiB\r\x1b[K"
+    assert run("convert", "--sample", *RAW_IMAGE, "-o", tmp_path / "out").err == ""
+
+
 # -- how it is asked for ----------------------------------------------------------------------------
 
 USAGE = {
@@ -557,6 +681,23 @@ USAGE = {
     "an output without a name": ["--sample", "--to", "raw", "-o", ""],
     "a queue without a table": ["x", "--queue-size", 8, "--vsock", "tx", "--to", "raw"],
     "a queue at an offset": ["x", *TX, "--offset", 8, "--to", "raw"],
+    "a raw image on standard output": ["--sample", "--to", "raw-image"],
+    "a raw image on a device": ["--sample", "--to", "raw-image", "-o", os.devnull],
+    "a raw image of a ring": ["--sample", "--to", "raw-image", "-o", "y", "--address", 0],
+    "a raw image of a queue": ["x", *TX, "--to", "raw-image", "-o", "y"],
+    "a raw image of packets": ["--sample", "--to", "raw-image", "-o", "y", "--limit", 1],
+    "a raw image that ends before it begins": [
+        "--sample",
+        "--to",
+        "raw-image",
+        "-o",
+        "y",
+        "--start",
+        8,
+        "--end",
+        8,
+    ],
+    "a part of packets": ["--sample", "--to", "raw", "--start", 1],
 }
 
 
@@ -598,6 +739,7 @@ def test_every_example_of_the_help_runs(example, tmp_path, monkeypatch):
     memory.write(0x9000, RECORD[32:])
     driver.offer((0x9000, 49, 0))
     (tmp_path / "memory.raw").write_bytes(memory.read(0, 0x80000))
+    (tmp_path / "guest.core").write_bytes(SOME_RING.read_bytes())
     monkeypatch.chdir(tmp_path)
 
     before = set(os.listdir())
@@ -703,8 +845,8 @@ def half(found, stream, path):
     signal.raise_signal(int(sys.argv[1]))
 
 convert_command.FORMS["raw"] = half
-if sys.argv[2] == "ignored":
-    signal.signal(int(sys.argv[1]), signal.SIG_IGN)
+# A child inherits what is ignored, as by nohup.
+signal.signal(int(sys.argv[1]), signal.SIG_IGN if sys.argv[2] == "ignored" else signal.SIG_DFL)
 sys.exit(main(["convert", "--sample", "--to", "raw", "-o", sys.argv[3]]))
 """
 

@@ -140,7 +140,7 @@ def test_json_lines_of_a_pair_name_the_ring_that_each_belongs_to():
 def gathered(ending: Ending) -> dict:
     """The document that the lines of --jsonl make up."""
     rings: dict[int, dict] = {}
-    document: dict = {"rings": []}
+    document: dict = {"rings": [], "findings": []}
     places = {"packet": "packets", "consumed": "consumed", "finding": "findings"}
     for one in ending.objects:
         kind = one.pop("kind")
@@ -149,6 +149,8 @@ def gathered(ending: Ending) -> dict:
             document["rings"].append(one)
             one.update({key: [] for key in places.values()})
             rings[one["address"]] = one
+        elif one["ring"] is None:
+            document["findings"].append(one)
         else:
             rings[one.pop("ring")][places[kind]].append(one)
     return document

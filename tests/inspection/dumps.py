@@ -9,7 +9,7 @@ import struct
 from collections.abc import Mapping
 
 from tests.helpers import SAMPLES
-from vmbus.inspection import Dump, RingReport, Selection, inspect_memory
+from vmbus.inspection import RawDump, RingReport, Selection, inspect_memory
 from vmbus.memory import FlatRingMem
 
 IN_BAND, TRANSFER_PAGES, GPA_DIRECT, COMPLETION = 6, 7, 9, 11
@@ -93,11 +93,11 @@ def look(image: bytes, selection: Selection | None = None, *, header_size: int =
     return inspect_memory(FlatRingMem.over(image, header_size=header_size), selection=selection)
 
 
-def dump_of(image: bytes, path: str = "ring.bin") -> Dump:
-    return Dump(path, memoryview(image))
+def dump_of(image: bytes, path: str = "ring.bin") -> RawDump:
+    return RawDump(path, memoryview(image))
 
 
-def sample_dump(name: str) -> Dump:
+def sample_dump(name: str) -> RawDump:
     return dump_of((SAMPLES / f"{name}.bin").read_bytes(), f"{name}.bin")
 
 

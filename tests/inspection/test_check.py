@@ -175,7 +175,7 @@ def test_a_control_word_that_is_not_zero_speaks_against_never_opened():
     for word in (2, 16):
         assert verdict(control_page(features=0, others={word: 1}) + bytes(4096)) == "idle"
     assert verdict(control_page(8, 8, features=0) + bytes(4096)) == "idle"
-    assert verdict(control_page(features=0, pending=64) + bytes(4096)) == "waiting-for-writer"
+    assert verdict(control_page(features=0, pending=64) + bytes(4096)) == "idle"
     for word in (4, 31):
         assert verdict(control_page(features=0, others={word: 1}) + bytes(4096)) == "idle"
 
@@ -190,9 +190,17 @@ def test_a_ring_with_packets_waits_for_its_reader():
     assert verdict(ring_image([packet(0)], mask=1, pending=4000)) == "waiting-for-reader"
 
 
-def test_an_empty_ring_whose_sender_asked_for_room_waits_for_its_writer():
-    assert verdict(ring_image([], pending=8)) == "waiting-for-writer"
-    assert verdict(ring_image([], pending=4095)) == "waiting-for-writer"
+@pytest.mark.parametrize("pending", [8, 4088, 4095])
+def test_an_empty_ring_whose_sender_has_the_room_it_asked_for_is_idle(pending):
+    """Some senders ask once and never take it back: nothing says that this one waits."""
+    ring = look(ring_image([], pending=pending))
+    assert (ring.verdict.value, ring.writer_needs_signal) == ("idle", True)
+
+
+@pytest.mark.parametrize("pending", [4096, 2**32 - 1])
+def test_an_empty_ring_whose_sender_asked_for_more_room_than_there_ever_is_waits_for_its_writer(pending):
+    ring = look(ring_image([], pending=pending))
+    assert (ring.verdict.value, ring.writer_needs_signal) == ("waiting-for-writer", False)
 
 
 def test_a_pending_size_that_readers_take_for_none_is_not_waited_for():

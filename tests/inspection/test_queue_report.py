@@ -35,6 +35,7 @@ from tests.virtio.by_hand import (
 )
 from vmbus import inspection
 from vmbus.errors import CallerError
+from vmbus.images.findings import Severity
 from vmbus.inspection import (
     QueueDumpReport,
     QueueVerdict,
@@ -43,7 +44,6 @@ from vmbus.inspection import (
     queue_report_to_lines,
     queue_to_json,
 )
-from vmbus.inspection.findings import Severity
 from vmbus.inspection.split_heads import outstanding_heads
 from vmbus.memory import AddressSpace, GuestMemory
 from vmbus.virtio import LARGEST_QUEUE, DeviceQueue, QueueAreas, VirtqueueFault
@@ -830,8 +830,8 @@ def test_every_fault_of_a_driver_that_a_snapshot_can_show_has_a_row_here():
 
 
 def test_the_front_door_has_every_name_about_queues_and_none_that_there_is_not():
-    from vmbus.inspection import _QUEUE_NAMES, queues
+    from vmbus.inspection import _QUEUES, queues
 
-    assert sorted(_QUEUE_NAMES) == sorted(queues.__all__)
-    assert all(getattr(inspection, name) is getattr(queues, name) for name in _QUEUE_NAMES)
+    assert sorted(_QUEUES) == sorted(queues.__all__)
+    assert all(getattr(inspection, name) is getattr(queues, name) for name in _QUEUES)
     assert not hasattr(inspection, "inspect_queues")

@@ -146,7 +146,7 @@ def test_behind_a_packet_without_a_footer_nothing_is_found(footer):
     assert recovered(memory, 24, 24) == [(0, Trust.INTACT)]
 
 
-def test_a_ring_whose_writer_leaves_stale_bytes_for_footers_is_read_and_has_no_history():
+def test_a_ring_whose_writer_leaves_stale_bytes_for_footers_is_read_and_has_no_history_by_footers():
     """As QEMU's hosts do: what is there is noted, and is no error."""
     stale = [b"\xa5\x5a\xa5\x5a\xa5\x5a\xa5\x5a", bytes(8), struct.pack("<II", 0, 3000)]
     sent = [packet(64 + 40 * n, pattern(16), transaction_id=n, footer=stale[n]) for n in range(3)]
@@ -158,7 +158,14 @@ def test_a_ring_whose_writer_leaves_stale_bytes_for_footers_is_read_and_has_no_h
     assert inspect_dump(dump_of(image)).is_sound
 
     read = look(ring_image([], out=64 + 120)[:4096] + image[4096:], HISTORY)
-    assert (read.packets, read.consumed, read.findings) == ([], [], [])
+    assert recover(read.memory, 184, 184) == []
+    assert read.packets == []
+    assert [(one.offset, one.trust) for one in read.consumed] == [
+        (64, Trust.GUESS),
+        (104, Trust.LENGTH_ONLY),
+        (144, Trust.LENGTH_ONLY),
+    ]
+    assert [one[:3] for one in read.findings] == [("history-guess", Severity.NOTE, 64)]
 
 
 def test_a_footer_that_names_a_start_is_believed_when_the_chain_behind_it_goes_on_to_an_intact_packet():

@@ -27,7 +27,8 @@ from tests.inspection.dumps import (
 from tests.known_bugs import known_bug
 from tests.watching import WatchedRingMem
 from vmbus import inspection
-from vmbus.inspection import RingReport, Selection, Severity, findings, inspect_dump, inspect_memory
+from vmbus.images import findings
+from vmbus.inspection import RingReport, Selection, Severity, inspect_dump, inspect_memory
 from vmbus.inspection.ring_report import MOST_LOOKS
 from vmbus.memory import FlatRingMem, PagedRingMem
 from vmbus.ring import connected_rings, reader_needs_signal, writer_needs_signal

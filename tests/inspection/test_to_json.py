@@ -39,7 +39,7 @@ from vmbus.inspection import (
 )
 
 #: Key to type; a tuple where null is possible.
-DOCUMENT = {"schema": str, "source": dict, "rings": list}
+DOCUMENT = {"schema": str, "source": dict, "rings": list, "findings": list}
 SOURCE = {"path": str, "format": str, "size": int}
 RING = {
     "address": int,
@@ -48,7 +48,8 @@ RING = {
     "data_size": int,
     "data_size_known": bool,
     "role": (str, None),
-    "device": (str, None),
+    "device": (dict, None),
+    "pages": (list, None),
     "control": dict,
     "available": (int, None),
     "free": (int, None),
@@ -167,6 +168,7 @@ def test_one_document_spelled_out():
     assert document_of(image) == {
         "schema": "vmbus.inspect/1",
         "source": {"path": "ring.bin", "format": "raw", "size": 8192},
+        "findings": [],
         "rings": [
             {
                 "address": 0,
@@ -176,6 +178,7 @@ def test_one_document_spelled_out():
                 "data_size_known": True,
                 "role": None,
                 "device": None,
+                "pages": None,
                 "control": {
                     "in": 144,
                     "out": 32,

@@ -10,9 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vmbus.errors import CallerError, DumpError
-from vmbus.inspection import Dump
-from vmbus.inspection.from_pcapng import is_capture, read_capture
-from vmbus.inspection.to_pcapng import PcapngWriter, PcapWriter
+from vmbus.inspection import PcapngWriter, PcapWriter, RawDump, is_capture, read_capture
 
 VSOCK = 271
 NANOSECONDS = 1_000_000_000
@@ -199,7 +197,7 @@ def test_what_was_written_is_read(packets, nanoseconds):
 def test_pcap_is_read_in_either_byte_order_and_unit(order, magic, units):
     data = pcap_header(magic, VSOCK | 0x04000000, order) + struct.pack(order + "4I", 3, 5, 2, 9) + b"ab"
     (packet,) = read_capture(io.BytesIO(data))
-    assert packet == (24, VSOCK, 3 * NANOSECONDS + 5 * units, 9, b"ab", None)
+    assert packet[:6] == (24, VSOCK, 3 * NANOSECONDS + 5 * units, 9, b"ab", None)
 
 
 RESOLUTIONS = {
@@ -231,8 +229,8 @@ def test_older_and_simple_packet_blocks_are_read_and_others_passed_over():
     data += block(2, struct.pack("<HHIIII", 0, 7, 1, 2, 3, 9) + b"old\0")
     data += block(3, struct.pack("<I", 5) + b"sim\0")
     old, simple = read_capture(io.BytesIO(data))
-    assert old[1:] == (VSOCK, ((1 << 32) + 2) * 1000, 9, b"old", None)
-    assert simple[1:] == (VSOCK, None, 5, b"sim", None)
+    assert old[1:6] == (VSOCK, ((1 << 32) + 2) * 1000, 9, b"old", None)
+    assert simple[1:6] == (VSOCK, None, 5, b"sim", None)
 
 
 def test_a_comment_of_a_packet_is_read_whatever_its_bytes():
@@ -250,7 +248,7 @@ def test_a_capture_is_read_from_a_file_a_stream_or_a_dump(source, tmp_path):
         "path": file,
         "name": str(file),
         "stream": io.BytesIO(data),
-        "dump": Dump("x", memoryview(data)),
+        "dump": RawDump("x", memoryview(data)),
     }[source]
     assert [bytes(packet.data) for packet in read_capture(given_as)] == [b"hello"]
 
@@ -309,7 +307,7 @@ def test_the_packets_before_a_broken_place_are_handed_out():
     ],
 )
 def test_a_capture_is_known_by_its_first_bytes(start, answer):
-    assert is_capture(Dump("x", memoryview(start + bytes(40) * answer))) is answer
+    assert is_capture(RawDump("x", memoryview(start + bytes(40) * answer))) is answer
 
 
 def whole(data: bytes) -> int:

@@ -137,8 +137,17 @@ def test_a_pair_has_its_roles_and_an_empty_line_between_the_two():
         (ring_image([packet(0)]), "  waiting for its reader; the reader may be owed a signal"),
         (ring_image([packet(0)], mask=1), "  waiting for its reader"),
         (
-            ring_image([], pending=4088),
-            "  waiting for its writer, who has asked for room; the writer may be owed a signal",
+            ring_image([], pending=4096),
+            "  waiting for its writer, who waits for more room than there ever is",
+        ),
+        (ring_image([], pending=4088), "  idle; the writer may be owed a signal"),
+        (
+            ring_image([], pending=4120, size=8192),
+            "  idle; its writer asks for 4120 bytes for good, as hvsock does, and has them",
+        ),
+        (
+            ring_image([packet(0)], pending=4080, mask=1),
+            "  waiting for its reader; its writer waits for 4080 bytes of room",
         ),
         (ring_image([packet(0, bytes(4064))], mask=1), "  full: not even an empty packet fits"),
         (ring_image([], in_offset=4), "  corrupt: a reader would refuse it"),

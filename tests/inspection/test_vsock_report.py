@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.inspection.queue_dumps import HISTORY, checks, hand, look, pair
 from tests.virtio.by_hand import BUFFERS, FORMATS, WRITE, Areas, HandDevice, HandDriver
+from vmbus.images.findings import Severity
 from vmbus.inspection import Selection, examine_vsock_packet, queue_to_json, vsock_packet_to_json
-from vmbus.inspection.findings import Severity
 from vmbus.memory import GuestMemory
 from vmbus.virtio import LARGEST_PAYLOAD, VSOCK_EVENT, VSOCK_HEADER, VsockEvent, VsockHeader, VsockOperation
 

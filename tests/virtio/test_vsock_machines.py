@@ -412,8 +412,8 @@ class AnyPacketInAnyState(RuleBasedStateMachine):
             self.packet(*model.key, SHUTDOWN, model.kind, flags, b"", 60, model.forwarded_by_peer)
         if reset and model.state != "closed":
             self.packet(*model.key, RST, model.kind, 0, b"", 0, 0)
-        if model in self.held:
-            for _ in range(2):
+        for _ in range(2):
+            if model in self.held:  # it is let go of where nothing more can come
                 self.receive(self.held[::-1].index(model), 100)
 
     @rule(port=sampled_from([10, 20]), far=sampled_from(FAR_PORTS), operation=integers(0, 8), to=booleans())

@@ -1,4 +1,5 @@
 """Turn packets into another form: those of a ring or of a socket's virtqueue in a dump, or of a capture.
+Or turn a memory image of any format into a raw one (--to raw-image).
 
 FILE is a capture where it starts like one (pcap or pcapng), and otherwise a dump of a ring or of the
 two rings of a channel.  Options that say where a ring or a virtqueue is make it a dump.
@@ -15,21 +16,20 @@ from vmbus.inspection import (
     Convertible,
     Dump,
     Finding,
-    PcapngWriter,
     PcapWriter,
     Selection,
     Severity,
-    inspect_dump,
     is_capture,
     ring_packets,
     sample_path,
 )
 
-from .inspect_command import address_of, dump_of
+from .dump_input import dump_of
 from .output import UsageError, number, report
 from .output_file import check_not_input, check_output, write_output
 from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
-from .ring_options import add_ring_options, asks_for_ring
+from .raw_image_output import IMAGE_FORM, add_image_options, check_image_usage, execute_raw_image
+from .ring_options import add_ring_options, asks_for_ring, rings_of
 
 __all__ = ["add_arguments", "execute"]
 
@@ -44,14 +44,20 @@ examples:
   vmbus convert vsock.pcapng --to pcap -o vsock.pcap
   vmbus convert memory.raw --queue-size 128 --descriptor-table 0x7a000 --vsock tx --to pcapng > tx.pcapng
   vmbus convert ring.bin --to raw > payloads
+  vmbus convert guest.core --to raw-image -o guest.raw
 
 forms:
   pcapng  frames for Wireshark and tcpdump.  Of sockets: link type 271 (vsock).  Of a ring: link type
-          147 (USER0), each frame a packet's descriptor, header and payload, with a comment that says
-          where it was.  Times that nobody noted are 0.
-  pcap    the same in the older form, without comments
-  jsonl   an object a line: of a dump the packets, or the chains, of `vmbus inspect --jsonl`
+          147 (USER0), an interface a ring, each frame 48 bytes that say which ring, offset, direction and
+          state, then a packet's descriptor, header and payload; what it carries through a pipe follows in a
+          frame of its own, of link type 252.  Times that nobody noted are 0.
+  pcap    the same in the older form, without interfaces, comments and pipes
+  jsonl   an object a line: of a dump the packets, or the chains, of `vmbus inspect --jsonl`; of a capture
+          of rings the same, with "capture": where it stood
   raw     the payloads, one behind the other
+  raw-image   not packets but the memory of the image: byte n of OUT is that of the guest-physical address n,
+          or n behind --start.  OUT is sparse: holes and zeros take no room.  What the image lacks is a hole
+          as well, and is told with its addresses.
 
 Of a ring, packets that were read already (--history) come before the waiting ones; of two rings, the
 first ring's come before the second's.
@@ -70,7 +76,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.epilog = EXAMPLES
     parser.add_argument("file", nargs="?", metavar="FILE", help="dump or capture; - for standard input")
     parser.add_argument("--sample", action="store_true", help="use a dump that comes with the package")
-    parser.add_argument("--to", choices=list(FORMS), required=True, help="the form to turn it into")
+    parser.add_argument("--to", choices=[*FORMS, IMAGE_FORM], required=True, help="the form to turn it into")
     parser.add_argument(
         "-o", "--output", metavar="OUT", help="the file to write; - or nothing for standard output"
     )
@@ -84,6 +90,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="N",
         help="at most so many: of a capture the first, of a dump as `vmbus inspect` has it",
     )
+    add_image_options(parser)
     add_ring_options(parser)
     add_queue_options(parser, PACKET_QUEUES)
 
@@ -103,6 +110,8 @@ def execute(arguments: Namespace) -> int:
     """Convert; 1 when something is wrong with what was converted, which one line then says."""
     check_usage(arguments)
     dump = dump_of(arguments)
+    if arguments.to == IMAGE_FORM:
+        return execute_raw_image(arguments, dump)
     breaks: list[DumpError] = []
     found = packets_of(arguments, dump, breaks.append)
     in_objects: Serious | None = None
@@ -138,6 +147,11 @@ def check_usage(arguments: Namespace) -> None:
         raise UsageError(f"--sample is a dump itself; leave out {arguments.file}")
     if not arguments.sample and not arguments.file:
         raise UsageError("which FILE? (- for standard input, --sample for a look at one)")
+    check_image_usage(arguments)
+    if arguments.to == IMAGE_FORM and (asks_for_queue(arguments) or asks_for_ring(arguments)):
+        raise UsageError(
+            f"--to {IMAGE_FORM} takes the whole image: options of rings and queues are for packets"
+        )
     if asks_for_queue(arguments):
         if asks_for_ring(arguments):
             raise UsageError(
@@ -171,30 +185,14 @@ def packets_of(arguments: Namespace, dump: Dump, on_break: Callable[[DumpError],
             raise UsageError(f"--history is for dumps, and {dump.path} is a capture")
         captured: Convertible = capture_packets(dump, limit=arguments.limit, on_break=on_break)
         return captured
-    report = inspect_dump(
-        dump,
-        address=address_of(arguments, dump),
-        header_size=arguments.header_size,
-        data_size=arguments.data_size,
-        selection=selection,
-    )
-    return ring_packets(report)
+    return ring_packets(rings_of(arguments, dump, selection))
 
 
 def write_pcapng(found: Convertible, stream: BinaryIO, path: str) -> None:
-    writer = PcapngWriter(
-        stream, found.link_type, snap_length=0, comment=found.comment, application="vmbus convert"
-    )
-    for count, packet in enumerate(found.packets(), 1):
-        try:
-            writer.write(
-                packet.frame,
-                timestamp=packet.timestamp,
-                original_length=packet.original_length,
-                comment=packet.comment,
-            )
-        except CallerError as error:
-            raise unfit(count, error, path) from error
+    try:
+        found.write_pcapng(stream, application="vmbus convert")
+    except CallerError as error:
+        raise DumpError(str(error), path=path) from error
 
 
 def write_pcap(found: Convertible, stream: BinaryIO, path: str) -> None:

@@ -1,7 +1,8 @@
-"""Show a ring of a raw dump: its control page, the packets that wait in it, and what is wrong.
+"""Show rings: the control page, the packets that wait, what is wrong, and whose turn it is.
 
-A file is taken for one ring, or for the two rings of a channel, when it looks like that.  With
---offset, --address or --data-size it is taken for a ring whatever it looks like.
+A raw file is taken for one ring, or for the two rings of a channel, when it looks like that.  With
+--offset, --address, --pages or --data-size it is taken for a ring whatever it looks like.  Of a memory
+image (`vmbus scan --help` lists the formats) every ring that is found is shown, or the one at --address.
 
 With --queue-size and --descriptor-table it is a virtqueue that is shown: indices, the chains that
 the device has, what is wrong, and with --vsock the packets in them.
@@ -9,30 +10,27 @@ the device has, what is wrong, and with --vsock the packets in them.
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
-from vmbus.errors import DumpError
+from vmbus.errors import CallerError, DumpError
 from vmbus.inspection import (
     SCHEMA,
     TYPE_NAMES,
     Dump,
     Report,
     Selection,
-    inspect_dump,
-    open_dump,
-    read_stream,
     report_to_lines,
     sample_path,
     type_label,
 )
 from vmbus.sizes import PAGE_SIZE
 
+from .dump_input import dump_of
 from .output import UsageError, number, print_json, print_json_lines, print_lines
 from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
-from .ring_options import add_ring_options, asks_for_ring
+from .ring_options import add_ring_options, asks_for_ring, rings_of
 
 __all__ = ["add_arguments", "execute"]
 
@@ -40,7 +38,10 @@ EXAMPLES = """\
 examples:
   vmbus inspect --sample                        a dump that comes with the package
   vmbus inspect ring.bin --history --hexdump    read packets too, every byte of each
+  vmbus inspect ring.bin --history --html ring.html
   vmbus inspect memory.raw --address 0x3f2000 --data-size 16K
+  vmbus inspect memory.elf                      every ring in a memory image
+  vmbus inspect memory.elf --pages 0x5000,0x9000*2,0x17000
   vmbus inspect ring.bin --json | jq '.rings[].packets[].transaction_id_hex'
   dd if=memory.raw skip=16 count=5 bs=4096 | vmbus inspect - --type completion
 
@@ -81,6 +82,11 @@ def add_arguments(parser: ArgumentParser) -> None:
         metavar="NAME",
         help="only packets of this type: in-band, completion, …, or its number",
     )
+    what.add_argument(
+        "--device",
+        metavar="CLASS",
+        help="of an image only the rings of devices of this class: a name such as network, or a GUID",
+    )
     what.add_argument("--transaction", type=number, metavar="ID", help="only packets of this transaction id")
     what.add_argument(
         "--limit",
@@ -94,6 +100,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help=f"one document, {SCHEMA}")
     form.add_argument("--jsonl", action="store_true", help="an object a line: rings, packets, findings")
     form.add_argument("--hexdump", action="store_true", help="with every byte of each packet")
+    form.add_argument("--html", metavar="OUT", help="one page with a picture of each ring, written to OUT")
+    form.add_argument("--pcapng", metavar="OUT", help="the packets for Wireshark, written to OUT")
     how.add_argument(
         "--whole", action="store_true", help="with --json or --jsonl: all bytes of the data area"
     )
@@ -105,8 +113,12 @@ def execute(arguments: Namespace) -> int:
     if asks_for_queue(arguments):
         return execute_queue(arguments)
     dump = dump_of(arguments)
-    report = rings_of(arguments, dump)
-    if arguments.json:
+    report = shown_rings(arguments, dump)
+    if arguments.html is not None:
+        write_html(arguments, report)
+    elif arguments.pcapng is not None:
+        write_pcapng(arguments, report)
+    elif arguments.json:
         print_json(report.to_json(whole=arguments.whole))
     elif arguments.jsonl:
         print_json_lines(json_lines(report, whole=arguments.whole))
@@ -115,21 +127,38 @@ def execute(arguments: Namespace) -> int:
     return 0 if report.is_sound else 1
 
 
-def rings_of(arguments: Namespace, dump: Dump) -> Report:
+def write_html(arguments: Namespace, report: Report) -> None:
+    from vmbus.inspection import report_to_html
+
+    from .output_file import write_output
+
+    def produce(stream: BinaryIO) -> None:
+        stream.writelines(piece.encode() for piece in report_to_html(report))
+
+    write_output(arguments.html, produce)
+
+
+def write_pcapng(arguments: Namespace, report: Report) -> None:
+    from vmbus.inspection import write_ring_capture
+
+    from .output_file import write_output
+
+    def produce(stream: BinaryIO) -> None:
+        write_ring_capture(report, stream)
+
+    write_output(arguments.pcapng, produce)
+
+
+def shown_rings(arguments: Namespace, dump: Dump) -> Report:
     """The rings of a dump; DumpError that names the other command for a capture."""
+    selection = Selection(
+        packet_type=arguments.type,
+        transaction_id=arguments.transaction,
+        limit=arguments.limit,
+        history=arguments.history,
+    )
     try:
-        return inspect_dump(
-            dump,
-            address=address_of(arguments, dump),
-            header_size=arguments.header_size,
-            data_size=arguments.data_size,
-            selection=Selection(
-                packet_type=arguments.type,
-                transaction_id=arguments.transaction,
-                limit=arguments.limit,
-                history=arguments.history,
-            ),
-        )
+        return of_device(rings_of(arguments, dump, selection), arguments.device)
     except DumpError:
         if asks_for_ring(arguments):
             raise
@@ -141,6 +170,31 @@ def rings_of(arguments: Namespace, dump: Dump) -> Report:
             "is a capture, not a dump: `vmbus convert` reads it, with --to jsonl for its packets as text",
             path=dump.path,
         ) from None
+
+
+def of_device(report: Report, device: str | None) -> Report:
+    """Only the rings that belong to a device of this class; DumpError where there are none."""
+    if device is None:
+        return report
+    from vmbus.layout import Guid
+    from vmbus.protocols import device_class
+
+    known = device_class(device)
+    try:
+        class_id = str(Guid.parse(device))
+        rings = [
+            ring for ring in report.rings if ring.place.device and ring.place.device.class_id == class_id
+        ]
+    except CallerError:
+        if known is None:
+            raise UsageError(
+                f"--device {device}: no class has this name, and it is no GUID (`vmbus scan` shows the names)"
+            ) from None
+        name = known.name
+        rings = [ring for ring in report.rings if ring.place.device and ring.place.device.class_name == name]
+    if not rings:
+        raise DumpError(f"no ring in it is known to belong to a device of class {device}", path=report.path)
+    return report._replace(rings=rings)
 
 
 def execute_queue(arguments: Namespace) -> int:
@@ -166,7 +220,7 @@ def execute_queue(arguments: Namespace) -> int:
 
 def check_no_ring(arguments: Namespace) -> None:
     """Raise UsageError for options that only a ring has."""
-    for name in ("offset", "address", "data_size", "type", "transaction"):
+    for name in ("offset", "address", "pages", "data_size", "type", "transaction", "device"):
         if getattr(arguments, name) is not None:
             option = f"--{name.replace('_', '-')}"
             raise UsageError(f"{option} is of a ring, and --queue-size makes it a virtqueue; leave one out")
@@ -186,37 +240,19 @@ def check_usage(arguments: Namespace) -> None:
         raise UsageError("which FILE? (- for standard input, --sample for a look at one)")
     if arguments.whole and not (arguments.json or arguments.jsonl):
         raise UsageError("--whole goes with --json or --jsonl")
+    for option in ("html", "pcapng"):
+        if getattr(arguments, option) is not None:
+            check_written(arguments, option)
 
 
-def dump_of(arguments: Namespace) -> Dump:
-    if arguments.sample:
-        return open_dump(sample_path())
-    if arguments.file != "-":
-        return open_dump(arguments.file)
-    if sys.stdin is None:
-        raise DumpError("is closed", path="standard input")
-    try:
-        return read_stream(sys.stdin.buffer, "standard input")
-    except OSError as error:
-        raise DumpError(f"cannot be read: {error.strerror or error}", path="standard input") from error
+def check_written(arguments: Namespace, option: str) -> None:
+    """Raise UsageError for a file that cannot be written, or is the one that is looked at."""
+    from .output_file import check_not_input, check_output
 
-
-def address_of(arguments: Namespace, dump: Dump) -> int | None:
-    """Where the caller says that a ring is, or None."""
-    address: int | None = arguments.offset if arguments.address is None else arguments.address
-    if arguments.address is not None and arguments.address % PAGE_SIZE:
-        below = arguments.address // PAGE_SIZE * PAGE_SIZE
-        raise DumpError(
-            f"no ring at {arguments.address:#x}: a ring starts on a {PAGE_SIZE}-byte boundary "
-            f"({below:#x} is the one below)",
-            path=dump.path,
-            place=arguments.address,
-        )
-    if address is not None and address >= dump.size:
-        raise DumpError(
-            f"has {dump.size} bytes, and no ring can be at {address:#x}", path=dump.path, place=address
-        )
-    return address
+    if asks_for_queue(arguments):
+        raise UsageError(f"--{option} is of rings, and --queue-size makes it a virtqueue")
+    check_output(getattr(arguments, option), binary=option == "pcapng")
+    check_not_input(getattr(arguments, option), sample_path() if arguments.sample else arguments.file)
 
 
 def packet_type(text: str) -> str:
@@ -238,6 +274,8 @@ def packet_type(text: str) -> str:
 def json_lines(report: Report, *, whole: bool) -> Iterator[dict[str, Any]]:
     """The report's document object by object, each with its kind and its ring's address."""
     document = report.to_json(whole=whole)
+    for finding in document["findings"]:
+        yield {"kind": "finding", "ring": None, **finding}
     for ring in document["rings"]:
         lists = {key: ring.pop(key) for key in ("consumed", "packets", "findings")}
         yield {"schema": document["schema"], "kind": "ring", "source": document["source"], **ring}

@@ -48,6 +48,30 @@ def load_inspect() -> ModuleType:
     return inspect_command
 
 
+def load_scan() -> ModuleType:
+    from . import scan_command
+
+    return scan_command
+
+
+def load_check() -> ModuleType:
+    from . import check_command
+
+    return check_command
+
+
+def load_diff() -> ModuleType:
+    from . import diff_command
+
+    return diff_command
+
+
+def load_craft() -> ModuleType:
+    from . import craft_command
+
+    return craft_command
+
+
 #: Each command's module has `add_arguments(parser)` and `execute(arguments) -> exit status`.
 COMMANDS = {
     "inspect": Command(
@@ -55,10 +79,30 @@ COMMANDS = {
         "vmbus inspect ring.bin --history",
         load_inspect,
     ),
+    "scan": Command(
+        "find the rings in memory images of any format",
+        "vmbus scan memory.elf --why",
+        load_scan,
+    ),
+    "check": Command(
+        "judge rings: every check, and whose turn it is",
+        "vmbus check ring.bin",
+        load_check,
+    ),
+    "diff": Command(
+        "compare two snapshots of a ring: what moved, and what is stuck",
+        "vmbus diff before.bin after.bin",
+        load_diff,
+    ),
     "convert": Command(
-        "turn dumps and captures into pcapng, pcap, JSON lines or payloads",
+        "turn dumps and captures into pcapng, pcap, JSON lines or payloads, and images into raw memory",
         "vmbus convert ring.bin --to pcapng -o ring.pcapng",
         load_convert,
+    ),
+    "craft": Command(
+        "make a ring image from JSON, as `vmbus inspect --json` prints it",
+        "vmbus craft ring.json -o ring.bin",
+        load_craft,
     ),
 }
 

@@ -19,7 +19,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from vmbus.errors import CallerError, DumpError
-from vmbus.inspection import Dump
+from vmbus.images import DumpMemory
+from vmbus.inspection import Dump, RawDump
 from vmbus.memory import AddressSpace
 
 from .output import UsageError, number
@@ -57,7 +58,7 @@ class QueueAsked(NamedTuple):
     vsock      which queue of a socket device it is, or None
     """
 
-    memory: AddressSpace
+    memory: AddressSpace | DumpMemory
     areas: Any
     size: int
     features: int
@@ -161,12 +162,25 @@ def queue_of(arguments: Namespace, dump: Dump) -> QueueAsked:
         size = check_queue_size(arguments.queue_size, packed=is_packed(arguments))
     except CallerError as error:
         raise UsageError(f"argument --queue-size: {error}") from error
+    areas = areas_of(arguments, size)
+    memory = memory_of(arguments, dump, areas)
+    return QueueAsked(memory, areas, size, features, arguments.vsock)
+
+
+def memory_of(arguments: Namespace, dump: Dump, areas: Any) -> AddressSpace | DumpMemory:
+    """The dump at the addresses that the device sees; DumpError when an area starts outside it."""
+    if not isinstance(dump, RawDump):
+        if arguments.base is not None:
+            raise UsageError(f"--base is for raw files, and {dump.path} says itself where its memory is")
+        image = DumpMemory(dump)
+        for address in areas:
+            image.read(address, 1)
+        return image
     base = arguments.base or 0
     try:
         memory = AddressSpace([(base, dump.data)])
     except CallerError as error:
         raise UsageError(f"argument --base: {error}") from error
-    areas = areas_of(arguments, size)
     for name, address in zip(areas._fields, areas, strict=True):
         if memory.find_region(address) is None:
             raise DumpError(
@@ -175,7 +189,7 @@ def queue_of(arguments: Namespace, dump: Dump) -> QueueAsked:
                 path=dump.path,
                 place=address,
             )
-    return QueueAsked(memory, areas, size, features, arguments.vsock)
+    return memory
 
 
 def features_of(arguments: Namespace) -> int:

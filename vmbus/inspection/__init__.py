@@ -15,16 +15,19 @@ here like all the rest (`from vmbus.inspection import read_capture`); `dir(vmbus
 
 import typing
 
+from vmbus.images import Dump, Finding, MissingMemory, RawDump, Run, Severity, State, open_dump, read_stream
+
 from .checks import Verdict, check_control
-from .dump import Dump, open_dump, read_stream, sample_path
 from .examine import PacketReport, examine_packet
-from .findings import Finding, Severity
 from .hexdump import hexdump
-from .locate import RingPlace, find_rings
+from .locate import find_rings
 from .names import TYPE_NAMES, type_label
 from .recover import RecoveredPacket, Trust, recover
 from .report import Report, inspect_dump
+from .ring_in_dump import PartialRingMem, memory_of
+from .ring_place import RingDevice, RingPlace
 from .ring_report import RingReport, Selection, check, inspect_memory
+from .sample import sample_path
 from .to_json import SCHEMA, finding_to_json, packet_to_json, ring_to_json
 from .to_text import report_to_lines
 from .walk import WalkedPacket, walk
@@ -34,13 +37,19 @@ __all__ = [
     "TYPE_NAMES",
     "Dump",
     "Finding",
+    "MissingMemory",
     "PacketReport",
+    "PartialRingMem",
+    "RawDump",
     "RecoveredPacket",
     "Report",
+    "RingDevice",
     "RingPlace",
     "RingReport",
+    "Run",
     "Selection",
     "Severity",
+    "State",
     "Trust",
     "Verdict",
     "WalkedPacket",
@@ -52,6 +61,7 @@ __all__ = [
     "hexdump",
     "inspect_dump",
     "inspect_memory",
+    "memory_of",
     "open_dump",
     "packet_to_json",
     "read_stream",
@@ -63,9 +73,9 @@ __all__ = [
     "walk",
 ]
 
-# What is imported when the first of them is asked for: whoever looks at rings does not wait for vmbus.virtio.
+# What is imported when the first of them is asked for: whoever looks at rings does not wait for the others.
 # Not in __all__, or `import *` would load them.
-_QUEUE_NAMES = (
+_QUEUES = (
     "DescriptorReport",
     "QueueChainReport",
     "QueueDumpReport",
@@ -80,33 +90,108 @@ _QUEUE_NAMES = (
     "queue_to_json",
     "vsock_packet_to_json",
 )
-_CAPTURE_NAMES = (
-    "LINKTYPE_USER0",
+_CAPTURES = (
+    "CaptureInterface",
     "CapturedPacket",
     "Convertible",
     "ConvertiblePacket",
+    "Direction",
+    "LINKTYPE_USER0",
+    "LINKTYPE_WIRESHARK_UPPER_PDU",
     "PcapWriter",
     "PcapngWriter",
+    "RingFrame",
+    "RingFrameHeader",
     "capture_packets",
+    "frame_to_report",
     "is_capture",
+    "parse_ring_frame",
     "queue_packets",
     "read_capture",
     "ring_packets",
+    "write_ring_capture",
+)
+_SCANS = (
+    "ChannelRings",
+    "ControlCandidate",
+    "FoundMessage",
+    "FoundRing",
+    "LARGEST_LOOKED_FOR",
+    "MessageFinder",
+    "PageList",
+    "RINGS_SCORE",
+    "Reason",
+    "RingPages",
+    "SCAN_SCHEMA",
+    "ScanOptions",
+    "ScanReport",
+    "Sighting",
+    "channel_rings",
+    "control_pages_in",
+    "find_control_pages",
+    "found_ring_to_json",
+    "look_through",
+    "parts_of",
+    "scan",
+    "scan_many",
+    "scan_to_json",
+    "scan_to_lines",
+)
+_JUDGEMENT = (
+    "CHECKS",
+    "CHECKS_BY_NAME",
+    "Chain",
+    "Check",
+    "DIFF_SCHEMA",
+    "DiffReport",
+    "GuessedPacket",
+    "OwedSignal",
+    "RingDiff",
+    "STANDING_REQUEST",
+    "diff",
+    "diff_reports",
+    "guess_chain",
+    "match_rings",
+    "owed_signals",
+    "owed_to_json",
+    "place_of",
+    "stuck_findings",
+    "verdict_text",
+)
+_CRAFTS = (
+    "CRAFT_EXAMPLE",
+    "CraftedImage",
+    "craft",
+    "craft_image",
+    "craft_ring",
+    "report_to_html",
 )
 
 
 def __getattr__(name: str) -> typing.Any:
-    """The names about virtqueues, and those about captures."""
-    if name in _QUEUE_NAMES:
+    """The names that one of the modules above has."""
+    if name in _QUEUES:
         from . import queues
 
         return getattr(queues, name)
-    if name in _CAPTURE_NAMES:
+    if name in _CAPTURES:
         from . import captures
 
         return getattr(captures, name)
+    if name in _SCANS:
+        from . import scans
+
+        return getattr(scans, name)
+    if name in _JUDGEMENT:
+        from . import judgement
+
+        return getattr(judgement, name)
+    if name in _CRAFTS:
+        from . import crafts
+
+        return getattr(crafts, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_QUEUE_NAMES, *_CAPTURE_NAMES})
+    return sorted({*globals(), *_QUEUES, *_CAPTURES, *_SCANS, *_JUDGEMENT, *_CRAFTS})

@@ -18,16 +18,22 @@ __all__ = [
     "FORMS",
     "LARGEST_SNAP_LENGTH",
     "LINKTYPE_USER0",
+    "LINKTYPE_WIRESHARK_UPPER_PDU",
     "NANOSECONDS",
     "PCAP_UNITS",
     "BlockType",
+    "Direction",
     "Forms",
     "Option",
+    "PacketOption",
     "padded_size",
 ]
 
 #: The first of the link types that everybody may use for what they like.
 LINKTYPE_USER0 = 147
+
+#: Tags that say what a payload is, and the payload: Wireshark's "exported PDU".
+LINKTYPE_WIRESHARK_UPPER_PDU = 252
 
 #: The most bytes of a packet that common readers take.
 LARGEST_SNAP_LENGTH = 262144
@@ -62,6 +68,20 @@ class Option(IntEnum):
     INTERFACE_DESCRIPTION = 3
     INTERFACE_TIME_RESOLUTION = 9
     INTERFACE_TIME_OFFSET = 14
+
+
+class PacketOption(IntEnum):
+    """Those of an enhanced packet block alone; FLAGS is a word whose low two bits are a Direction."""
+
+    FLAGS = 2
+
+
+class Direction(IntEnum):
+    """Which way a packet went, seen from where it was captured."""
+
+    UNKNOWN = 0
+    INBOUND = 1
+    OUTBOUND = 2
 
 
 class Forms(NamedTuple):

@@ -8,20 +8,24 @@ from __future__ import annotations
 
 from enum import Enum
 
+from vmbus.images import Finding, Severity
 from vmbus.layout import SMALLEST_PACKET, ControlPage, FeatureBits
 from vmbus.ring import RingFault, free_bytes, is_offset, used_bytes, wanted_space
 from vmbus.sizes import SLOT
 
-from .findings import Finding, Severity
-
-__all__ = ["Verdict", "check_control", "indices_are_valid", "judge"]
+__all__ = ["Verdict", "check_control", "indices_are_valid", "judge", "room_is_missing"]
 
 #: A plain number: the complement of a flag has, from Python 3.11 on, no bits without a name.
 KNOWN_FEATURES = int(FeatureBits.SUPPORTS_PENDING_SEND_SIZE)
 
 
 class Verdict(Enum):
-    """The state of a ring in one snapshot, which cannot tell a slow ring from a stuck one."""
+    """The state of a ring in one snapshot, which cannot tell a slow ring from a stuck one.
+
+    Each says whose turn it is.  A pending send size alone does not make it the writer's: some writers set
+    one for good (Linux's hvsock asks for 4120 bytes once and for all).  A writer waits only where less is
+    free than it asked for; and while packets are there to be read, the ring waits for its reader first.
+    """
 
     NEVER_OPENED = "never-opened"
     CORRUPT = "corrupt"
@@ -89,4 +93,10 @@ def judge(control: ControlPage, size: int, *, has_errors: bool, all_zero: bool) 
         return Verdict.FULL
     if used_bytes(size, control.in_offset, control.out_offset):
         return Verdict.WAITING_FOR_READER
-    return Verdict.WAITING_FOR_WRITER if wanted_space(control.pending_send_size) else Verdict.IDLE
+    return Verdict.WAITING_FOR_WRITER if room_is_missing(control, size) else Verdict.IDLE
+
+
+def room_is_missing(control: ControlPage, size: int) -> bool:
+    """True when less is free than the writer has asked for: it waits until more is."""
+    free = free_bytes(size, control.in_offset, control.out_offset)
+    return wanted_space(control.pending_send_size) > free

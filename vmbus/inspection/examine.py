@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from vmbus.errors import PeerError
+from vmbus.images import Finding, Severity
 from vmbus.layout import (
     DESCRIPTOR_SIZE,
     FOOTER,
@@ -29,7 +30,6 @@ from vmbus.ring import (
     smallest_data_offset,
 )
 
-from .findings import Finding, Severity
 from .recover import Trust
 from .walk import WalkedPacket
 

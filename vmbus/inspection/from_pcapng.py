@@ -15,6 +15,7 @@ from struct import Struct
 from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 from vmbus.errors import DumpError
+from vmbus.images import Dump, RawDump, open_dump, read_stream
 
 from .capture_layout import (
     BYTE_ORDER_MAGIC,
@@ -22,11 +23,12 @@ from .capture_layout import (
     NANOSECONDS,
     PCAP_UNITS,
     BlockType,
+    Direction,
     Forms,
     Option,
+    PacketOption,
     padded_size,
 )
-from .dump import Dump, open_dump, read_stream
 
 __all__ = ["CapturedPacket", "is_capture", "read_capture"]
 
@@ -49,6 +51,9 @@ class CapturedPacket(NamedTuple):
     original_length  bytes that it had, of which `data` may be only the first
     data             those that were captured
     comment          of the packet; None without one
+    direction        which way it went; None where the file does not say
+    interface        the name of the interface it was captured at; None without one
+    description      of that interface; None without one
     """
 
     place: int
@@ -57,6 +62,9 @@ class CapturedPacket(NamedTuple):
     original_length: int
     data: memoryview
     comment: str | None = None
+    direction: Direction | None = None
+    interface: str | None = None
+    description: str | None = None
 
 
 class Interface(NamedTuple):
@@ -70,14 +78,18 @@ class Interface(NamedTuple):
     snap_length: int
     units: int
     offset: int
+    name: str | None = None
+    description: str | None = None
 
 
 def is_capture(dump: Dump) -> bool:
     """Whether a file starts as pcap or pcapng files do.
 
-    >>> is_capture(Dump("empty.pcap", memoryview(bytes.fromhex("d4c3b2a1"))))
+    >>> is_capture(RawDump("empty.pcap", memoryview(bytes.fromhex("d4c3b2a1"))))
     True
     """
+    if not isinstance(dump, RawDump):
+        return False
     start = dump.data[: FORMS["<"].word.size]
     return pcap_order(start) is not None or starts_section(start)
 
@@ -104,12 +116,17 @@ def read_capture(source: str | os.PathLike[str] | BinaryIO | Dump) -> Iterator[C
     )
 
 
-def dump_from(source: str | os.PathLike[str] | BinaryIO | Dump) -> Dump:
+def dump_from(source: str | os.PathLike[str] | BinaryIO | Dump) -> RawDump:
+    """The bytes of a capture; DumpError for a memory image."""
     if isinstance(source, Dump):
-        return source
-    if isinstance(source, (str, os.PathLike)):
-        return open_dump(source)
-    return read_stream(source, str(getattr(source, "name", "the stream")))
+        dump = source
+    elif isinstance(source, (str, os.PathLike)):
+        dump = open_dump(source)
+    else:
+        dump = read_stream(source, str(getattr(source, "name", "the stream")))
+    if not isinstance(dump, RawDump):
+        raise DumpError(f"is no capture: it is a memory image ({dump.format})", path=dump.path, place=0)
+    return dump
 
 
 def pcap_order(start: memoryview) -> str | None:
@@ -127,7 +144,7 @@ def starts_section(start: memoryview) -> bool:
 class Reader:
     """What both kinds of file ask of their bytes."""
 
-    def __init__(self, dump: Dump) -> None:
+    def __init__(self, dump: RawDump) -> None:
         self.dump = dump
 
     def unpack(self, form: Struct, place: int, end: int, what: str) -> tuple[Any, ...]:
@@ -149,7 +166,7 @@ class Reader:
 class PcapReader(Reader):
     """A pcap file: a header, and records one behind the other."""
 
-    def __init__(self, dump: Dump, forms: Forms) -> None:
+    def __init__(self, dump: RawDump, forms: Forms) -> None:
         super().__init__(dump)
         self.forms = forms
         magic, *_, last = self.unpack(forms.pcap_header, 0, dump.size, "the header of a pcap file")
@@ -170,7 +187,7 @@ class PcapReader(Reader):
 class PcapngReader(Reader):
     """A pcapng file: sections of blocks, each section with a byte order and interfaces of its own."""
 
-    def __init__(self, dump: Dump) -> None:
+    def __init__(self, dump: RawDump) -> None:
         super().__init__(dump)
         self.forms = FORMS["<"]
         self.interfaces: list[Interface] = []
@@ -209,12 +226,16 @@ class PcapngReader(Reader):
     def interface(self, start: int, end: int) -> Interface:
         link_type, _, snap_length = self.unpack(self.forms.interface, start, end, "an interface")
         exponent, base, offset = USUAL_RESOLUTION, 10, 0
+        texts: dict[int, str] = {}
         for code, value in self.options(start + self.forms.interface.size, end):
             if code == Option.INTERFACE_TIME_RESOLUTION and len(value) == 1:
                 exponent, base = value[0] & ~POWER_OF_TWO, 2 if value[0] & POWER_OF_TWO else 10
             elif code == Option.INTERFACE_TIME_OFFSET and len(value) == self.forms.time_offset.size:
                 (offset,) = self.forms.time_offset.unpack(value)
-        return Interface(link_type, snap_length, base**exponent, offset)
+            elif code in (Option.INTERFACE_NAME, Option.INTERFACE_DESCRIPTION):
+                texts[code] = bytes(value).decode("utf-8", "replace")
+        name, description = texts.get(Option.INTERFACE_NAME), texts.get(Option.INTERFACE_DESCRIPTION)
+        return Interface(link_type, snap_length, base**exponent, offset, name, description)
 
     def packet(self, kind: int, place: int, start: int, end: int) -> CapturedPacket:
         """What one of the three blocks for packets holds."""
@@ -226,16 +247,36 @@ class PcapngReader(Reader):
             (original,) = fields
             length = min(original, interface.snap_length) if interface.snap_length else original
             data = self.cut(start, length, end, "a packet")
-            return CapturedPacket(place, interface.link_type, None, original, data)
+            return CapturedPacket(
+                place,
+                interface.link_type,
+                None,
+                original,
+                data,
+                interface=interface.name,
+                description=interface.description,
+            )
         number, (high, low, length, original) = fields[0], fields[-4:]
         interface = self.interface_of(number, place)
         data = self.cut(start, length, end, "a packet")
         timestamp = (high << 32 | low) * NANOSECONDS // interface.units + interface.offset * NANOSECONDS
-        comment = None
+        comment, direction = None, None
         for code, value in self.options(start + padded_size(length), end):
             if code == Option.COMMENT:
                 comment = bytes(value).decode("utf-8", "replace")
-        return CapturedPacket(place, interface.link_type, timestamp, original, data, comment)
+            elif code == PacketOption.FLAGS and len(value) == self.forms.word.size:
+                direction = direction_of(self.forms.word.unpack(value)[0])
+        return CapturedPacket(
+            place,
+            interface.link_type,
+            timestamp,
+            original,
+            data,
+            comment,
+            direction,
+            interface.name,
+            interface.description,
+        )
 
     def interface_of(self, number: int, place: int) -> Interface:
         if number >= len(self.interfaces):
@@ -253,6 +294,12 @@ class PcapngReader(Reader):
                 return
             yield code, self.cut(place + form.size, length, end, "an option")
             place += form.size + padded_size(length)
+
+
+def direction_of(flags: int) -> Direction | None:
+    """What the flags of a packet say of its way; one of the four values has no meaning."""
+    value = flags & 3
+    return Direction(value) if value in Direction._value2member_map_ else None
 
 
 #: The blocks that hold a packet, and the member of Forms that each starts with.

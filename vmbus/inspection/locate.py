@@ -1,4 +1,4 @@
-"""Which rings a raw file holds: one, a pair, or none.
+"""Which rings a dump holds.  Of a raw file: one, a pair, or none; of a memory image those that a scan finds.
 
 A file that nobody has said anything about is one ring when it looks like one.  A second ring in it
 is believed only where everything agrees: then both are shown, the first as outbound (a channel's
@@ -10,21 +10,21 @@ drivers/hv/ring_buffer.c writes feature bits 1 into both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
 
 from vmbus.errors import CallerError, DumpError
+from vmbus.images import Dump, Finding, RawDump, Severity, dump_over
 from vmbus.layout import CONTROL_PAGE, ControlPage, FeatureBits
-from vmbus.memory import FlatRingMem
+from vmbus.memory import AddressSpace
 from vmbus.ring import inspect_ring, is_offset
 from vmbus.sizes import MAXIMUM_DATA_SIZE, PAGE_SIZE, check_data_size, check_header_size
 
-from .dump import Dump
-from .findings import Finding, Severity
+from .ring_in_dump import check_pages, memory_of
+from .ring_place import RingPlace
 from .walk import walk
 from .zeros import is_zero
 
-__all__ = ["RingPlace", "find_rings", "memory_of"]
+__all__ = ["find_rings"]
 
 #: So many suspects are walked before a file counts as one ring: each may cost a walk of it all.
 MOST_SUSPECTS = 16
@@ -33,45 +33,36 @@ MOST_SUSPECTS = 16
 MOST_WALKED = 175_000
 
 
-class RingPlace(NamedTuple):
-    """Where a ring lies in a dump.
-
-    address          of the control page, in bytes from the start of the dump
-    header_size      bytes from there to the data area
-    data_size        bytes of the data area
-    role             "outbound" or "inbound" in a pair, else None
-    findings         what was found on the way
-    data_size_known  False where the data size is only what would fit
-    """
-
-    address: int
-    header_size: int
-    data_size: int
-    role: str | None = None
-    findings: tuple[Finding, ...] = ()
-    data_size_known: bool = True
-
-    @property
-    def end(self) -> int:
-        return self.address + self.header_size + self.data_size
-
-
 def find_rings(
-    dump: Dump, *, address: int | None = None, header_size: int = PAGE_SIZE, data_size: int | None = None
+    dump: Dump | AddressSpace,
+    *,
+    address: int | None = None,
+    header_size: int = PAGE_SIZE,
+    data_size: int | None = None,
+    pages: Sequence[int] | None = None,
 ) -> list[RingPlace]:
-    """The ring, or the two rings of a channel, in a raw dump.
+    """The ring, or the two rings of a channel, in a raw dump; every ring that is found in a memory image.
 
     address      of the control page; None where the dump should begin with it
     header_size  bytes from there to the data area
-    data_size    bytes of the data area; None where the dump's end says it
+    data_size    bytes of the data area; None where the dump's end says it, or in an image the packets do
+    pages        addresses of the control page and of all data pages, where they lie anywhere
 
     Without address and data_size a dump must look like a ring.  Raises DumpError with what speaks
     against one; CallerError for an address outside the dump and for sizes no ring can have.
 
-    >>> find_rings(Dump("zeros", memoryview(bytes(8192))), address=0)[0].data_size
+    >>> find_rings(RawDump("zeros", memoryview(bytes(8192))), address=0)[0].data_size
     4096
     """
     check_header_size(header_size)
+    dump = dump_over(dump)
+    if pages is not None:
+        listed = check_pages(pages, dump.path)
+        return [RingPlace(listed[0], PAGE_SIZE, (len(listed) - 1) * PAGE_SIZE, pages=listed)]
+    if not isinstance(dump, RawDump):
+        from .image_places import places_in_image  # slow to import, and most dumps are raw
+
+        return places_in_image(dump, address=address, header_size=header_size, data_size=data_size)
     start = address or 0
     if start < 0 or start >= dump.size:
         raise CallerError(
@@ -85,7 +76,7 @@ def find_rings(
     return rings_in(dump, start, header_size, said=address is not None)
 
 
-def ring_at(dump: Dump, address: int, header_size: int, data_size: int) -> RingPlace:
+def ring_at(dump: RawDump, address: int, header_size: int, data_size: int) -> RingPlace:
     """The ring that the caller says is there; DumpError when the dump ends before it does."""
     place = RingPlace(address, header_size, data_size)
     if place.end > dump.size:
@@ -98,7 +89,7 @@ def ring_at(dump: Dump, address: int, header_size: int, data_size: int) -> RingP
     return place
 
 
-def rings_in(dump: Dump, address: int, header_size: int, *, said: bool) -> list[RingPlace]:
+def rings_in(dump: RawDump, address: int, header_size: int, *, said: bool) -> list[RingPlace]:
     """The ring or the pair that fills the dump from `address` on.
 
     said   whether the caller says that there is a ring: then any control words and all zeros do
@@ -136,7 +127,7 @@ def advice(data_size: int) -> str:
     return f"; --data-size {whole} takes what would fit" if whole > 0 else ""
 
 
-def check_looks_like_a_ring(dump: Dump, place: RingPlace) -> None:
+def check_looks_like_a_ring(dump: RawDump, place: RingPlace) -> None:
     """Raise DumpError when a file that nobody vouches for shows no ring at its start."""
     wrong = control_words_wrong(control_page(dump, place.address), place.data_size)
     if wrong is None and is_zero(dump.data[place.address :]):
@@ -149,7 +140,7 @@ def check_looks_like_a_ring(dump: Dump, place: RingPlace) -> None:
         )
 
 
-def control_page(dump: Dump, address: int) -> ControlPage:
+def control_page(dump: RawDump, address: int) -> ControlPage:
     return inspect_ring(dump.data[address : address + CONTROL_PAGE.size])
 
 
@@ -163,7 +154,7 @@ def control_words_wrong(control: ControlPage, data_size: int) -> str | None:
     return None
 
 
-def with_second_ring(dump: Dump, first: RingPlace) -> list[RingPlace]:
+def with_second_ring(dump: RawDump, first: RingPlace) -> list[RingPlace]:
     """The pair of which `first` is the start, or `first` alone."""
     suspects = list(second_control_pages(dump, first))
     for address in suspects:
@@ -193,7 +184,7 @@ def maybe_a_pair(first: RingPlace, address: int) -> Finding:
     return Finding("maybe-a-pair", Severity.NOTE, None, message)
 
 
-def second_control_pages(dump: Dump, first: RingPlace) -> Iterator[int]:
+def second_control_pages(dump: RawDump, first: RingPlace) -> Iterator[int]:
     """Addresses behind the first ring's control page where a page has the shape of another.
 
     The middle comes first: the two rings of a channel are mostly of one size.
@@ -205,7 +196,7 @@ def second_control_pages(dump: Dump, first: RingPlace) -> Iterator[int]:
     yield from sorted(addresses, key=lambda at: at != middle)[:MOST_SUSPECTS]
 
 
-def has_control_shape(dump: Dump, address: int, first: RingPlace) -> bool:
+def has_control_shape(dump: RawDump, address: int, first: RingPlace) -> bool:
     """True when a page behind a first ring could be the control page of a second.
 
     Where the feature word is set the indices may be wrong: a broken ring is worth a note.
@@ -221,7 +212,7 @@ def has_control_shape(dump: Dump, address: int, first: RingPlace) -> bool:
     return is_zero(dump.data[address + CONTROL_PAGE.size : address + PAGE_SIZE])
 
 
-def ends_at_in(dump: Dump, place: RingPlace) -> bool:
+def ends_at_in(dump: RawDump, place: RingPlace) -> bool:
     """True when indices and packets of a ring fit its size, packet after packet up to in.
 
     Gives up where more packets wait than a ring of a channel holds: each suspect is walked.
@@ -231,8 +222,3 @@ def ends_at_in(dump: Dump, place: RingPlace) -> bool:
         return False
     packets = walk(memory_of(dump, place), control.out_offset, control.in_offset)
     return all(packet.whole and count < MOST_WALKED for count, packet in enumerate(packets))
-
-
-def memory_of(dump: Dump, place: RingPlace) -> FlatRingMem:
-    """The ring as a read-only memory."""
-    return FlatRingMem.over(dump.data[place.address : place.end], header_size=place.header_size)

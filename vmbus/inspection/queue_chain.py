@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from vmbus.errors import PeerError
+from vmbus.images import Finding, Severity
 from vmbus.memory import TOP_OF_MEMORY, AddressError
 from vmbus.virtio import (
     LARGEST_PAYLOAD,
@@ -28,7 +29,6 @@ from vmbus.virtio import (
     walk_split_chain,
 )
 
-from .findings import Finding, Severity
 from .queue_image import ReadableMemory
 from .vsock_report import VsockPacketReport, examine_vsock_packet
 

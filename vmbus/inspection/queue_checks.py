@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from enum import Enum
 
+from vmbus.images import Finding, Severity
 from vmbus.virtio import (
     EventFlags,
     EventSuppression,
@@ -17,7 +18,6 @@ from vmbus.virtio import (
     VirtqueueFault,
 )
 
-from .findings import Finding, Severity
 from .packed_lists import PackedPlace, SlotList
 from .queue_chain import QueueChainReport, fault_label
 from .queue_image import PackedWords, QueueImage, SplitWords

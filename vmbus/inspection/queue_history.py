@@ -11,9 +11,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from vmbus.images import Finding, Severity
 from vmbus.virtio import DescriptorFlags
 
-from .findings import Finding, Severity
 from .packed_lists import UsedSlot
 from .queue_chain import ChainWalker, QueueChainReport
 from .queue_image import SplitWords

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vmbus.images import Finding
 from vmbus.virtio import (
     AvailableRingFlags,
     DescriptorFlags,
@@ -17,7 +18,6 @@ from vmbus.virtio import (
     VirtioFeatures,
 )
 
-from .findings import Finding
 from .names import bit_names
 from .packed_lists import PackedPlace
 from .queue_chain import DescriptorReport, QueueChainReport

@@ -16,9 +16,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from vmbus.errors import CallerError
+from vmbus.images import Finding, Findings, Severity
 from vmbus.virtio import EventFlags, EventSuppression, QueueAreas, VirtioFeatures, check_queue_size
 
-from .findings import Finding, Findings, Severity
 from .packed_lists import PackedPlace, packed_lists
 from .queue_chain import MOST_BYTES_IN_ALL, ChainWalker, QueueChainReport
 from .queue_checks import (

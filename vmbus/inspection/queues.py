@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from vmbus.images import Dump
 from vmbus.virtio import QueueAreas, VirtioFeatures
 
-from .dump import Dump
 from .queue_chain import DescriptorReport, QueueChainReport
 from .queue_checks import QueueVerdict
 from .queue_history import UsedReport

@@ -5,9 +5,10 @@ The result is data; to_json and to_text turn it into what programs and people re
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
 from typing import NamedTuple
 
+from vmbus.images import Finding, Findings, MissingMemory, Severity
 from vmbus.layout import CONTROL_PAGE, IN_WORD, OUT_WORD, ControlPage
 from vmbus.memory import RingMem
 from vmbus.ring import free_bytes, load_control, reader_is_owed_a_signal, used_bytes, writer_is_owed_a_signal
@@ -15,11 +16,10 @@ from vmbus.sizes import PAGE_SIZE
 
 from .checks import Verdict, check_control, indices_are_valid, judge
 from .examine import PacketReport, examine_packet
-from .findings import Finding, Findings, Severity
-from .locate import RingPlace
 from .names import type_label
-from .recover import count_recovered, packets_before
-from .walk import walk
+from .recover import History, Trust, look_back
+from .ring_place import RingPlace
+from .walk import WalkedPacket, walk
 from .zeros import reads_zero
 
 __all__ = ["MOST_LOOKS", "RingReport", "Selection", "check", "inspect_memory"]
@@ -102,6 +102,14 @@ class Waiting:
         self.findings = Findings()
 
 
+class Consumed(NamedTuple):
+    """What is left of the packets read already: those that are wanted, oldest first; how many there are."""
+
+    packets: list[PacketReport]
+    total: int = 0
+    findings: tuple[Finding, ...] = ()
+
+
 def inspect_memory(
     memory: RingMem, *, place: RingPlace | None = None, selection: Selection | None = None
 ) -> RingReport:
@@ -122,7 +130,7 @@ def inspect_memory(
         memory.acquire()  # no packet is read before the indices that say that it is there
         valid = indices_are_valid(control, memory.size)
         waiting = look_at_waiting(memory, control, wanted) if valid else Waiting()
-        consumed, recovered = look_at_consumed(memory, control, wanted) if valid else ([], 0)
+        consumed = look_at_consumed(memory, control, wanted) if valid else Consumed([])
         memory.acquire()  # and no index again before the packets
         moved = (memory.control[OUT_WORD], memory.control[IN_WORD]) != (control.out_offset, control.in_offset)
         if not moved:
@@ -131,6 +139,7 @@ def inspect_memory(
     if moved:
         findings.add([moved_finding()])
     findings.join(waiting.findings, severity=Severity.NOTE if moved else None)
+    findings.add(consumed.findings)
     return RingReport(
         place=place,
         memory=memory,
@@ -141,9 +150,9 @@ def inspect_memory(
         writer_needs_signal=writer_level(control, memory.size) if valid else None,
         verdict=verdict_on(memory, control, has_errors=findings.counts[Severity.ERROR] > 0),
         packets=waiting.packets,
-        consumed=consumed,
+        consumed=consumed.packets,
         waiting=waiting.count,
-        recovered=recovered,
+        recovered=consumed.total,
         findings=findings.to_list(),
         is_sound=not findings.counts[Severity.ERROR] and not findings.counts[Severity.WARNING],
     )
@@ -165,8 +174,8 @@ def look_at_waiting(memory: RingMem, control: ControlPage, wanted: Selection) ->
     waiting = Waiting()
     strangers = 0
     first_stranger = None
-    for walked in walk(memory, control.out_offset, control.in_offset):
-        packet = examine_packet(memory, walked)
+    for walked in walk_present(memory, control, waiting.findings):
+        packet = examine_present(memory, walked)
         waiting.count += 1
         waiting.findings.add(packet.findings)
         if packet.footer is not None and not packet.footer_agrees:
@@ -179,21 +188,70 @@ def look_at_waiting(memory: RingMem, control: ControlPage, wanted: Selection) ->
     return waiting
 
 
-def look_at_consumed(
-    memory: RingMem, control: ControlPage, wanted: Selection
-) -> tuple[list[PacketReport], int]:
-    """The newest packets of those read already that are wanted, oldest first, and how many there are."""
+def walk_present(memory: RingMem, control: ControlPage, findings: Findings) -> Iterator[WalkedPacket]:
+    """The packets from out to in, up to one whose descriptor an image does not have."""
+    offset = control.out_offset
+    try:
+        for walked in walk(memory, control.out_offset, control.in_offset):
+            yield walked
+            offset = walked.offset
+    except MissingMemory as error:
+        findings.add([missing_finding(offset, "the packets behind this one are", error)])
+
+
+def examine_present(memory: RingMem, walked: WalkedPacket, trust: Trust | None = None) -> PacketReport:
+    """What can be said of a packet, of which an image may not have all bytes."""
+    try:
+        return examine_packet(memory, walked, trust)
+    except MissingMemory as error:
+        finding = missing_finding(walked.offset, "bytes of the packet are", error)
+        return PacketReport(
+            offset=walked.offset,
+            available=walked.available,
+            descriptor=walked.descriptor,
+            broken=finding.check,
+            raw=b"",
+            trust=trust,
+            findings=(finding,),
+        )
+
+
+def missing_finding(offset: int, what: str, error: MissingMemory) -> Finding:
+    message = f"{what} not to be had: address {error.address:#x} is not in the image"
+    return Finding("missing-memory", Severity.WARNING, offset, message)
+
+
+def look_at_consumed(memory: RingMem, control: ControlPage, wanted: Selection) -> Consumed:
+    """The newest packets of those read already that are wanted."""
     if not wanted.history:
-        return [], 0
-    count = count_recovered(memory, control.in_offset, control.out_offset)
+        return Consumed([])
+    history = look_back(memory, control.in_offset, control.out_offset)
     newest_first: list[PacketReport] = []
-    for one in islice(packets_before(memory, control.in_offset, control.out_offset), count):
+    for one in history.newest():
         if not wanted.has_room(newest_first):
             break
-        packet = examine_packet(memory, *one)
+        packet = examine_present(memory, *one)
         if wanted.wants(packet):
             newest_first.append(packet)
-    return newest_first[::-1], count
+    return Consumed(newest_first[::-1], history.total, tuple(history_findings(history)))
+
+
+def history_findings(history: History) -> Iterator[Finding]:
+    """What is to be known of packets that no footer leads to."""
+    chain = history.chain
+    count = len(chain.slots)
+    if count:
+        guesses = sum(chain.contested)
+        others = f"{chain.competing} other chain{'' if chain.competing == 1 else 's'} of lengths"
+        message = (
+            f"no footer leads to {count} of the packets read already: {count - guesses} by lengths alone, "
+            f"{guesses} no more than guesses; {others if chain.competing else 'no other chain of lengths'} "
+            "would fit as well"
+        )
+        yield Finding("history-guess", Severity.NOTE, chain.first_offset, message)
+    if chain.cut:
+        message = f"in the oldest {chain.cut} bytes no packet was looked for that no footer leads to"
+        yield Finding("history-cut", Severity.NOTE, None, message)
 
 
 def footer_finding(strangers: int, waiting: int, first: int) -> Finding:
@@ -215,7 +273,10 @@ def moved_finding() -> Finding:
 
 def verdict_on(memory: RingMem, control: ControlPage, *, has_errors: bool) -> Verdict:
     never_used = not any(CONTROL_PAGE.pack(control))
-    all_zero = never_used and reads_zero(memory.read_at, memory.size)
+    try:
+        all_zero = never_used and reads_zero(memory.read_at, memory.size)
+    except MissingMemory:
+        all_zero = False
     return judge(control, memory.size, has_errors=has_errors, all_zero=all_zero)
 
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from vmbus.images import Finding, MissingMemory
 from vmbus.layout import ControlPage, PacketFlags
 from vmbus.ring import PagedRange, TransferPageRange
 
 from .examine import PacketReport
-from .findings import Finding
 from .names import bit_names, type_label
+from .ring_place import RingDevice
 from .ring_report import RingReport
 
-__all__ = ["SCHEMA", "finding_to_json", "packet_to_json", "ring_to_json"]
+__all__ = ["SCHEMA", "control_to_json", "finding_to_json", "packet_to_json", "ring_to_json"]
 
 SCHEMA = "vmbus.inspect/1"
 
@@ -31,7 +32,8 @@ def ring_to_json(ring: RingReport, *, whole: bool = False) -> dict[str, Any]:
         "data_size": place.data_size,
         "data_size_known": place.data_size_known,
         "role": place.role,
-        "device": None,
+        "device": device_to_json(place.device),
+        "pages": None if place.pages is None else list(place.pages),
         "control": control_to_json(ring.control),
         "available": ring.available,
         "free": ring.free,
@@ -43,8 +45,28 @@ def ring_to_json(ring: RingReport, *, whole: bool = False) -> dict[str, Any]:
         "findings": [finding_to_json(finding) for finding in ring.findings],
     }
     if whole:
-        document["data"] = ring.memory.read_at(0, ring.memory.size).hex()
+        document["data"] = whole_data(ring)
     return document
+
+
+def whole_data(ring: RingReport) -> str | None:
+    """Every byte of the data area; None where an image does not have them all."""
+    try:
+        return ring.memory.read_at(0, ring.memory.size).hex()
+    except MissingMemory:
+        return None
+
+
+def device_to_json(device: RingDevice | None) -> dict[str, Any] | None:
+    """The device that a ring belongs to, where that is known."""
+    if device is None:
+        return None
+    return {
+        "class": device.class_id,
+        "class_name": device.class_name,
+        "instance": device.instance_id,
+        "channel": device.channel_id,
+    }
 
 
 def control_to_json(control: ControlPage) -> dict[str, Any]:

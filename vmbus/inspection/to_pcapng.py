@@ -23,7 +23,9 @@ from .capture_layout import (
     NANOSECONDS,
     PCAP_UNITS,
     BlockType,
+    Direction,
     Option,
+    PacketOption,
     padded_size,
 )
 
@@ -39,12 +41,13 @@ UNTIL_THE_END = -1
 
 
 class PcapngWriter:
-    """Writes packets of one link type as a pcapng file: a section with one interface.
+    """Writes packets as a pcapng file: a section whose interfaces each have a link type.
 
     stream        a binary stream
-    link_type     what the packets are: LINKTYPE_USER0, or one of those that tcpdump.org lists
+    link_type     of interface 0, what its packets are: LINKTYPE_USER0, or one of those that tcpdump.org
+                  lists; None for no interface yet: `add_interface` describes them all
     snap_length   the most bytes of each packet that are stored; 0 for all of them
-    name, description   of the interface
+    name, description   of interface 0
     comment       on the file
     application   what writes it
 
@@ -60,7 +63,7 @@ class PcapngWriter:
     def __init__(
         self,
         stream: BinaryIO,
-        link_type: int,
+        link_type: int | None,
         *,
         snap_length: int = LARGEST_SNAP_LENGTH,
         name: str | None = None,
@@ -70,18 +73,40 @@ class PcapngWriter:
     ) -> None:
         self._stream = stream
         self._snap_length = fitting("snap_length", snap_length, 32)
+        self._interfaces = 0
         section = LITTLE.section.pack(BYTE_ORDER_MAGIC, 1, 0, UNTIL_THE_END)
         section += options([(Option.COMMENT, comment), (Option.SECTION_APPLICATION, application)])
+        interface = None if link_type is None else self._interface(link_type, name, description)
+        self._write_block(BlockType.SECTION, section)
+        if interface is not None:
+            self._write_interface(interface)
+
+    def add_interface(
+        self, link_type: int, *, name: str | None = None, description: str | None = None
+    ) -> int:
+        """Describe one more interface, any time before its first packet; its number, to write with.
+
+        >>> import io
+        >>> writer = PcapngWriter(io.BytesIO(), None)
+        >>> writer.add_interface(147, name="ring 0x0"), writer.add_interface(147, name="ring 0x5000")
+        (0, 1)
+        """
+        return self._write_interface(self._interface(link_type, name, description))
+
+    def _interface(self, link_type: int, name: str | None, description: str | None) -> bytes:
         interface = LITTLE.interface.pack(fitting("link_type", link_type, 16), 0, self._snap_length)
-        interface += options(
+        return interface + options(
             [
                 (Option.INTERFACE_NAME, name),
                 (Option.INTERFACE_DESCRIPTION, description),
                 (Option.INTERFACE_TIME_RESOLUTION, bytes([9])),  # a unit is 10**-9 seconds
             ]
         )
-        self._write_block(BlockType.SECTION, section)
+
+    def _write_interface(self, interface: bytes) -> int:
         self._write_block(BlockType.INTERFACE, interface)
+        self._interfaces += 1
+        return self._interfaces - 1
 
     def write(
         self,
@@ -90,16 +115,29 @@ class PcapngWriter:
         timestamp: int = 0,
         original_length: int | None = None,
         comment: str | None = None,
+        interface: int = 0,
+        direction: Direction | None = None,
     ) -> None:
         """Write one packet.
 
         timestamp         nanoseconds since 1970, a whole number: time.time_ns() gives one
         original_length   bytes that it had where it was captured; None: all are in `data`
+        interface         the number of one that was described
+        direction         which way it went; None says nothing of it
         """
         stored, original = captured(data, original_length, self._snap_length)
         high, low = divmod(fitting("timestamp", timestamp, 64), 1 << 32)
-        body = LITTLE.enhanced_packet.pack(0, high, low, len(stored), original)
-        self._write_block(BlockType.ENHANCED_PACKET, body, stored, options([(Option.COMMENT, comment)]))
+        if not 0 <= whole_number("interface", interface) < self._interfaces:
+            raise CallerError(
+                f"a packet is of interface {interface}, and {self._interfaces} were described",
+                argument="interface",
+                value=interface,
+                limit=self._interfaces,
+            )
+        body = LITTLE.enhanced_packet.pack(interface, high, low, len(stored), original)
+        flags = None if direction is None else LITTLE.word.pack(direction)
+        ending = options([(Option.COMMENT, comment), (PacketOption.FLAGS, flags)])
+        self._write_block(BlockType.ENHANCED_PACKET, body, stored, ending)
 
     def _write_block(
         self, kind: BlockType, body: bytes, data: bytes | memoryview = b"", ending: bytes = b""
@@ -168,7 +206,7 @@ def captured(data: Buffer, original_length: int | None, snap_length: int) -> tup
     return view[: snap_length or None], original
 
 
-def options(wanted: Iterable[tuple[Option, str | bytes | None]]) -> bytes:
+def options(wanted: Iterable[tuple[Option | PacketOption, str | bytes | None]]) -> bytes:
     """Options as they are stored, those that are None left out."""
     stored = b""
     for code, value in wanted:

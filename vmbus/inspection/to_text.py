@@ -7,17 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmbus.images import Finding
 from vmbus.layout import FeatureBits, PacketFlags, PacketType
-from vmbus.ring import PagedRange
+from vmbus.ring import PagedRange, wanted_space
 
-from .checks import Verdict
+from .checks import Verdict, room_is_missing
 from .examine import PacketReport
 from .hexdump import hexdump
 from .names import bit_names, type_label
 from .report import Report
 from .ring_report import RingReport
+from .stuck import asks_for_good
 
-__all__ = ["report_to_lines"]
+__all__ = ["counted", "finding_to_line", "packets_to_lines", "place_of", "report_to_lines", "verdict_text"]
 
 #: Bytes of payload in a packet's line.
 SHOWN_BYTES = 8
@@ -27,7 +29,7 @@ VERDICTS = {
     Verdict.CORRUPT: "corrupt: a reader would refuse it",
     Verdict.FULL: "full: not even an empty packet fits",
     Verdict.WAITING_FOR_READER: "waiting for its reader",
-    Verdict.WAITING_FOR_WRITER: "waiting for its writer, who has asked for room",
+    Verdict.WAITING_FOR_WRITER: "waiting for its writer, who waits for more room than there ever is",
     Verdict.IDLE: "idle",
 }
 
@@ -38,6 +40,11 @@ def report_to_lines(report: Report, *, with_hexdump: bool = False) -> Iterator[s
         if number:
             yield ""
         yield from ring_to_lines(ring, with_hexdump)
+    if report.findings:
+        yield ""
+        yield report.path
+    for finding in report.findings:
+        yield f"  {'image':<8}  {finding.severity.value:<7}  {finding.check}  {finding.message}"
 
 
 def ring_to_lines(ring: RingReport, with_hexdump: bool) -> Iterator[str]:
@@ -56,10 +63,19 @@ def ring_to_lines(ring: RingReport, with_hexdump: bool) -> Iterator[str]:
         yield from packets_to_lines(ring, ring.packets, with_hexdump)
     yield ""
     yield summary(ring)
-    width = offset_width(ring)
     for finding in ring.findings:
-        where = "control" if finding.offset is None else f"{finding.offset:#0{width}x}"
-        yield f"  {where:<{max(width, 8)}}  {finding.severity.value:<7}  {finding.check}  {finding.message}"
+        yield finding_to_line(ring, finding)
+
+
+def finding_to_line(ring: RingReport, finding: Finding) -> str:
+    """A finding below a ring's report."""
+    width = max(offset_width(ring), 8)
+    return f"  {place_of(ring, finding):<{width}}  {finding.severity.value:<7}  {finding.check}  {finding.message}"
+
+
+def place_of(ring: RingReport, finding: Finding) -> str:
+    """Where a finding is: an offset in the data area, or the control page."""
+    return "control" if finding.offset is None else f"{finding.offset:#0{offset_width(ring)}x}"
 
 
 def control_to_lines(ring: RingReport) -> Iterator[str]:
@@ -72,16 +88,28 @@ def control_to_lines(ring: RingReport) -> Iterator[str]:
     pending = f"pending send size {control.pending_send_size}"
     features = "|".join(bit_names(FeatureBits, control.feature_bits)) or "0"
     yield f"  {mask}   {pending}   features {features}"
-    yield f"  {VERDICTS[ring.verdict]}{signals(ring)}"
+    yield f"  {verdict_text(ring)}"
+
+
+def verdict_text(ring: RingReport) -> str:
+    """The verdict in words, and the signals that may be owed."""
+    return f"{VERDICTS[ring.verdict]}{signals(ring)}"
 
 
 def signals(ring: RingReport) -> str:
-    owed = [
-        f"; the {name} may be owed a signal"
-        for name, needed in (("reader", ring.reader_needs_signal), ("writer", ring.writer_needs_signal))
-        if needed
-    ]
-    return "".join(owed)
+    parts = []
+    waits_for_reader = ring.verdict in (Verdict.WAITING_FOR_READER, Verdict.FULL)
+    if waits_for_reader and room_is_missing(ring.control, ring.memory.size):
+        wanted = wanted_space(ring.control.pending_send_size)
+        parts.append(f"; its writer waits for {wanted} bytes of room")
+    if ring.reader_needs_signal:
+        parts.append("; the reader may be owed a signal")
+    if ring.writer_needs_signal and asks_for_good(ring):
+        asked = ring.control.pending_send_size
+        parts.append(f"; its writer asks for {asked} bytes for good, as hvsock does, and has them")
+    elif ring.writer_needs_signal:
+        parts.append("; the writer may be owed a signal")
+    return "".join(parts)
 
 
 def packets_to_lines(ring: RingReport, packets: list[PacketReport], with_hexdump: bool) -> Iterator[str]:

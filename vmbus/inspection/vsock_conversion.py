@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from vmbus.errors import DumpError
+from vmbus.images import Dump
 from vmbus.virtio import (
     LINKTYPE_VSOCK,
     CaptureOperation,
@@ -20,7 +21,6 @@ from vmbus.virtio import (
 )
 
 from .conversion import Convertible, ConvertiblePacket
-from .dump import Dump
 from .from_pcapng import CapturedPacket, read_capture
 from .queue_chain import QueueChainReport
 from .queue_json import chain_to_json, used_to_json

@@ -11,6 +11,7 @@ from __future__ import annotations
 from enum import IntFlag
 from typing import Any, NamedTuple
 
+from vmbus.images import Finding, Severity
 from vmbus.virtio import (
     HOST_CID,
     LARGEST_PAYLOAD,
@@ -23,7 +24,6 @@ from vmbus.virtio import (
     is_reserved_cid,
 )
 
-from .findings import Finding, Severity
 from .names import bit_names
 
 __all__ = ["VsockPacketReport", "examine_vsock_packet", "vsock_packet_to_json"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vmbus.inspection import Finding, Severity, findings
-from vmbus.inspection.findings import MOST_FINDINGS, Findings
+from vmbus.images import findings
+from vmbus.images.findings import MOST_FINDINGS, Findings
+from vmbus.inspection import Finding, Severity
 
 
 def some(count: int, severity: Severity = Severity.ERROR) -> list[Finding]:

@@ -2,7 +2,7 @@
 
 A finding has the name of its check, a severity and a place.  An error means that a correct reader
 would refuse the ring; a warning, that something is there which no correct writer leaves; a note is
-for people only.
+for people only.  The names are those of check_list.CHECKS.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import NamedTuple
 
-__all__ = ["MOST_FINDINGS", "Finding", "Findings", "Severity"]
+__all__ = ["MOST_FINDINGS", "Check", "Finding", "Findings", "Severity"]
 
 #: A broken ring can have a finding every 24 bytes; nobody reads more than these.
 MOST_FINDINGS = 1000
@@ -21,6 +21,24 @@ class Severity(Enum):
     ERROR = "error"
     WARNING = "warning"
     NOTE = "note"
+
+
+class Check(NamedTuple):
+    """One check.
+
+    name         what findings and JSON call it
+    severities   those its findings can have, the usual one first
+    subject      what is checked: ring, packet, history, signals,
+                 snapshots, queue, socket, image
+    meaning      one sentence
+    source       where the rule comes from
+    """
+
+    name: str
+    severities: tuple[Severity, ...]
+    subject: str
+    meaning: str
+    source: str
 
 
 class Finding(NamedTuple):

@@ -14,7 +14,8 @@ import pytest
 
 from tests.helpers import SAMPLES
 from vmbus.errors import DumpError
-from vmbus.inspection import Dump, dump, inspect_dump, open_dump, read_stream, sample_path
+from vmbus.images import open_image
+from vmbus.inspection import RawDump, inspect_dump, open_dump, read_stream, sample_path
 
 RING = (SAMPLES / "ring-1-page.bin").read_bytes()
 
@@ -45,7 +46,7 @@ def test_a_file_is_a_dump_of_its_bytes(tmp_path, as_path):
     assert (opened.path, opened.format, opened.size) == (str(path), "raw", len(RING))
     assert opened.data == RING
     assert opened.data.readonly
-    assert repr(opened) == f"<Dump {str(path)!r}: {len(RING)} bytes, raw>"
+    assert repr(opened) == f"<RawFileDump {str(path)!r}: {len(RING)} bytes, raw>"
 
 
 def test_a_file_is_mapped_and_not_read():
@@ -100,7 +101,7 @@ def test_a_file_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
     path = tmp_path / "secret.bin"
     path.write_bytes(RING)
 
-    def refuse(name, *arguments):
+    def refuse(name, *arguments, **options):
         raise PermissionError(errno.EACCES, "Permission denied", name)
 
     monkeypatch.setattr(os, "open", refuse)  # whoever runs the tests may read everything, perhaps
@@ -162,7 +163,7 @@ def test_a_stream_without_a_byte_is_refused():
 
 
 def test_a_stream_with_more_bytes_than_the_limit_is_refused_and_one_with_as_many_is_not(monkeypatch):
-    monkeypatch.setattr(dump, "LARGEST_STREAM", 5000)
+    monkeypatch.setattr(open_image, "LARGEST_STREAM", 5000)
     assert read_stream(Trickle(bytes(5000)), "standard input").size == 5000
     with pytest.raises(
         DumpError, match="more than 5000 bytes, too many for a pipe; save it to a file first"
@@ -172,7 +173,7 @@ def test_a_stream_with_more_bytes_than_the_limit_is_refused_and_one_with_as_many
 
 
 def test_a_stream_that_never_ends_is_given_up(monkeypatch):
-    monkeypatch.setattr(dump, "LARGEST_STREAM", 1 << 20)
+    monkeypatch.setattr(open_image, "LARGEST_STREAM", 1 << 20)
 
     class Endless(io.RawIOBase):
         def read(self, size: int = -1) -> bytes:
@@ -187,7 +188,7 @@ def test_a_stream_that_never_ends_is_given_up(monkeypatch):
 
 def test_bytes_in_hand_are_a_dump_too_and_cannot_be_written_through_it():
     data = bytearray(RING)
-    own = Dump("own", memoryview(data))
+    own = RawDump("own", memoryview(data))
     assert own.data.readonly
     assert own.size == len(RING)
 

@@ -1,0 +1,372 @@
+"""Finding the rings in memory images: `scan` one, or `scan_many`.
+
+An image is looked through once, in pieces, for pages that look like control pages and for the messages with
+which a guest opens channels.  What was seen is little, and is judged afterwards (scan_rings).  So parts of an
+image can be looked through apart, by several processes, or by one that goes on where another one stopped.
+
+    >>> from .sample import sample_path
+    >>> report = scan(sample_path())
+    >>> [(ring.address, ring.data_size, ring.role) for ring in report.rings]
+    [(0, 4096, 'outbound'), (8192, 4096, 'inbound')]
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future
+from typing import NamedTuple
+
+from vmbus.errors import CallerError, DumpError
+from vmbus.images import PIECE_SIZE, TOP, Dump, Finding, Run, Severity, State, dump_over, open_dump
+from vmbus.memory import AddressSpace
+from vmbus.protocols import LARGEST_MESSAGE
+from vmbus.sizes import PAGE_SIZE
+
+from .control_page_finder import ControlCandidate, find_control_pages
+from .data_area import MOST_EFFORT, Effort
+from .found_ring import FoundRing
+from .gpadl_index import ChannelRings, RingPages
+from .message_finder import FoundMessage, MessageFinder
+from .scan_rings import rings_of
+
+__all__ = [
+    "MOST_CANDIDATES",
+    "MOST_MISSING",
+    "ScanOptions",
+    "ScanReport",
+    "Sighting",
+    "look_through",
+    "parts_of",
+    "scan",
+    "scan_many",
+]
+
+#: So many pages that look like control pages are judged; an image of nothing else has no rings to speak of.
+MOST_CANDIDATES = 100_000
+
+#: So many stretches of missing memory are listed.
+MOST_MISSING = 1000
+
+#: So many messages are kept.
+MOST_MESSAGES = 200_000
+
+#: Told how many bytes of how many are done.
+Progress = Callable[[int, int], object]
+
+
+class ScanOptions(NamedTuple):
+    """What to look at.
+
+    start, end   addresses: only rings whose control page is between them are found
+    memory_map   the file that says where a raw file's stretches belong
+    jobs         processes that look through one image
+    everything   also report what only looks like a ring
+    """
+
+    start: int = 0
+    end: int = TOP
+    memory_map: str | None = None
+    jobs: int = 1
+    everything: bool = False
+
+
+class Sighting(NamedTuple):
+    """What was seen in a part of an image.
+
+    candidates   pages that look like control pages
+    messages     messages of the guest and the host about channels
+    missing      memory that is not in the image though it should be, the first of it
+    unlisted     bytes of it beyond those
+    looked_at    bytes of memory looked through
+    pages_cut    pages with so much in them that looks like a message that not all was looked at
+    first_cut    the address of the first of them
+    """
+
+    candidates: list[ControlCandidate]
+    messages: list[FoundMessage]
+    missing: list[Run]
+    unlisted: int
+    looked_at: int
+    pages_cut: int
+    first_cut: int | None
+
+
+class ScanReport(NamedTuple):
+    """The rings of one image.
+
+    path, format, size   the file
+    start, end           the addresses between which control pages were looked for
+    looked_at            bytes of memory looked through; the rest is holes and zeros
+    rings                in the order of their addresses
+    unsure               how many pages only look like a control page; not in `rings` unless asked for
+    missing              memory that the image should have and has not
+    unlisted             bytes of it beyond those listed
+    findings             what is wrong with the file, and limits that were reached
+    """
+
+    path: str
+    format: str
+    size: int
+    start: int
+    end: int
+    looked_at: int
+    rings: list[FoundRing]
+    unsure: int
+    missing: list[Run]
+    unlisted: int
+    findings: list[Finding]
+
+
+def scan(
+    image: Dump | AddressSpace | str | os.PathLike[str],
+    options: ScanOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> ScanReport:
+    """The rings of one image: a Dump, an AddressSpace, or the name of a file.
+
+    progress   told how many bytes of how many were looked through, at every piece
+
+    Raises DumpError when the file cannot be read as an image.
+    """
+    wanted = options or ScanOptions()
+    if wanted.start < 0 or wanted.start >= wanted.end:
+        raise CallerError(
+            f"no memory lies from {wanted.start:#x} to {wanted.end:#x}",
+            argument="start",
+            value=wanted.start,
+            limit=wanted.end,
+        )
+    if isinstance(image, (Dump, AddressSpace)):
+        return scan_dump(dump_over(image), wanted, progress)
+    with open_dump(image, memory_map=wanted.memory_map, progress=progress) as dump:
+        return scan_dump(dump, wanted, progress)
+
+
+def scan_many(
+    paths: Iterable[str | os.PathLike[str]],
+    options: ScanOptions | None = None,
+    *,
+    executor: Executor | None = None,
+) -> Iterator[ScanReport | DumpError]:
+    """The report on each image, in the order of the paths; of one that cannot be read, why.
+
+    executor   any executor of concurrent.futures, or one that has its interface, such as those of Dask and
+               MPI: each image is one task, and tasks and results pickle.  None: here, in as many processes as
+               the options say
+
+    >>> from .sample import sample_path
+    >>> [len(report.rings) for report in scan_many([sample_path(), sample_path()])]
+    [2, 2]
+    """
+    names = [os.fspath(path) for path in paths]
+    wanted = (options or ScanOptions())._replace(jobs=1)
+    if executor is None:
+        if options is None or options.jobs == 1 or len(names) < 2:
+            for name in names:
+                yield scan_or_say_why(name, options or wanted)
+            return
+        from .worker_pool import worker_pool
+
+        with worker_pool(min(options.jobs, len(names))) as pool:
+            yield from scan_many(names, wanted, executor=pool)
+        return
+    tasks: list[Future[ScanReport | DumpError]] = [
+        executor.submit(scan_or_say_why, name, wanted) for name in names
+    ]
+    try:
+        for task in tasks:
+            yield task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def scan_or_say_why(path: str, options: ScanOptions) -> ScanReport | DumpError:
+    """One task of scan_many."""
+    try:
+        return scan(path, options)
+    except DumpError as error:
+        return error
+
+
+def scan_dump(dump: Dump, options: ScanOptions, progress: Progress | None) -> ScanReport:
+    from .scan_jobs import can_be_opened_again, look_through_apart
+
+    if options.jobs > 1 and can_be_opened_again(dump):
+        sightings = look_through_apart(dump, options, progress)
+    else:
+        sightings = [look_through(dump, options.start, options.end, progress=progress)]
+    return judged(dump, joined(sightings), options)
+
+
+def judged(dump: Dump, seen: Sighting, options: ScanOptions) -> ScanReport:
+    """The report on what was seen."""
+    findings = [*dump.findings]
+    candidates = seen.candidates
+    if len(candidates) > MOST_CANDIDATES:
+        message = (
+            f"more than {MOST_CANDIDATES} pages look like control pages; those from "
+            f"{candidates[MOST_CANDIDATES].address:#x} on are not judged (--start goes on there)"
+        )
+        findings.append(Finding("too-many-candidates", Severity.WARNING, None, message))
+        candidates = candidates[:MOST_CANDIDATES]
+    if seen.first_cut is not None:
+        message = (
+            f"{seen.pages_cut} pages, the first at {seen.first_cut:#x}, have so much in them that looks like a "
+            "message about a channel that not all of it was looked at"
+        )
+        findings.append(Finding("too-many-lookalikes", Severity.NOTE, None, message))
+    channels, doubts = channels_of(dump, seen.messages)
+    findings += doubts
+    effort = Effort()
+    rings = rings_of(dump, candidates, channels, effort)
+    if effort.is_spent:
+        message = (
+            f"there is so much that looks like rings that what came after {MOST_EFFORT} steps was looked at only "
+            "briefly: sizes may be unknown, and rings may be missing (--start and --end look at less)"
+        )
+        findings.append(Finding("too-much-to-judge", Severity.WARNING, None, message))
+    inside = [ring for ring in rings if options.start <= ring.address < options.end]
+    believed = [ring for ring in inside if ring.is_ring]
+    return ScanReport(
+        path=dump.path,
+        format=dump.format,
+        size=dump.size,
+        start=options.start,
+        end=options.end,
+        looked_at=seen.looked_at,
+        rings=inside if options.everything else believed,
+        unsure=len(inside) - len(believed),
+        missing=seen.missing,
+        unlisted=seen.unlisted,
+        findings=findings,
+    )
+
+
+def channels_of(dump: Dump, messages: list[FoundMessage]) -> tuple[list[ChannelRings], list[Finding]]:
+    """The channels whose rings' pages are known: from messages, and from what a saved state says itself."""
+    index = RingPages(messages)
+    channels = list(index.channels())
+    findings = [
+        Finding("channel-doubt", Severity.NOTE, None, f"channel {channel.relid}: {doubt}")
+        for channel in channels
+        for doubt in channel.doubts
+    ]
+    if index.left_out:
+        message = f"{index.left_out} messages about channels were too many to be kept"
+        findings.append(Finding("too-many-messages", Severity.NOTE, None, message))
+    saved = getattr(dump, "channels", None)
+    if saved is not None:
+        known = {channel.outbound_pages for channel in channels}
+        channels += [one for one in map(saved_channel, saved()) if one.outbound_pages not in known]
+    return channels, findings
+
+
+def saved_channel(channel: object) -> ChannelRings:
+    """A channel as a Hyper-V saved state lists it."""
+    from vmbus.images import ChannelPages
+    from vmbus.layout import Guid
+
+    assert isinstance(channel, ChannelPages)
+    second = channel.second_ring_page
+    return ChannelRings(
+        channel.channel_id,
+        Guid.from_bytes(channel.interface_id),
+        Guid.from_bytes(channel.instance_id),
+        channel.pages[:second],
+        channel.pages[second:],
+        doubts=(),
+        gpadl=0,
+        subchannel_index=None,
+    )
+
+
+def look_through(dump: Dump, start: int, end: int, *, progress: Progress | None = None) -> Sighting:
+    """What there is to see from address `start` to `end`.
+
+    Messages that begin before `end` and go on behind it are seen too.
+    """
+    candidates: list[ControlCandidate] = []
+    messages: list[FoundMessage] = []
+    missing = MissingRuns()
+    finder = MessageFinder()
+    done = 0
+    total = present_bytes(dump, start, end) if progress is not None else 0
+    for address, piece in dump.pieces(start, min(end + LARGEST_MESSAGE, TOP), on_missing=missing.add):
+        if len(candidates) <= MOST_CANDIDATES:
+            candidates += (one for one in find_control_pages(address, piece) if one.address < end)
+        if len(messages) < MOST_MESSAGES:
+            messages += (one for one in finder.feed(address, piece) if one.address < end)
+        done += len(piece)
+        if progress is not None:
+            progress(min(done, total), total)
+    messages += (one for one in finder.finish() if one.address < end)
+    return Sighting(
+        candidates, messages, missing.listed, missing.unlisted, done, finder.pages_cut, finder.first_cut
+    )
+
+
+class MissingRuns:
+    """Stretches of missing memory, those in touch as one, and only the first ones listed."""
+
+    def __init__(self) -> None:
+        self.listed: list[Run] = []
+        self.unlisted = 0
+
+    def add(self, run: Run) -> None:
+        last = self.listed[-1] if self.listed else None
+        if last is not None and last.end == run.start and (last.state, last.why) == (run.state, run.why):
+            self.listed[-1] = last._replace(end=run.end)
+        elif len(self.listed) < MOST_MISSING:
+            self.listed.append(run)
+        else:
+            self.unlisted += run.end - run.start
+
+
+def joined(sightings: list[Sighting]) -> Sighting:
+    """What was seen in all parts, in the order of addresses."""
+    missing = MissingRuns()
+    for one in sightings:
+        for run in one.missing:
+            missing.add(run)
+    return Sighting(
+        sorted({one.address: one for part in sightings for one in part.candidates}.values()),
+        list({one.address: one for part in sightings for one in part.messages}.values()),
+        missing.listed,
+        missing.unlisted + sum(one.unlisted for one in sightings),
+        sum(one.looked_at for one in sightings),
+        sum(one.pages_cut for one in sightings),
+        next((one.first_cut for one in sightings if one.first_cut is not None), None),
+    )
+
+
+def parts_of(dump: Dump, start: int, end: int, count: int) -> list[tuple[int, int]]:
+    """The addresses from `start` to `end` cut into about `count` parts with as much memory each.
+
+    Every part begins on a multiple of PIECE_SIZE, but the first, which begins on a page.
+    """
+    start = start // PAGE_SIZE * PAGE_SIZE
+    if count <= 1:
+        return [(start, end)]
+    share = max(present_bytes(dump, start, end) // count, PIECE_SIZE)
+    parts: list[tuple[int, int]] = []
+    at, held = start, 0
+    for run in dump.runs(start, end):
+        if run.state is not State.PRESENT:
+            continue
+        left = run.start
+        while held + run.end - left >= share and len(parts) + 1 < count:
+            cut = -(-(left + share - held) // PIECE_SIZE) * PIECE_SIZE
+            if cut >= run.end:
+                break
+            parts.append((at, cut))
+            at, left, held = cut, cut, 0
+        held += run.end - left
+    return [*parts, (at, end)]
+
+
+def present_bytes(dump: Dump, start: int, end: int) -> int:
+    """How many bytes are stored between two addresses."""
+    return sum(run.end - run.start for run in dump.runs(start, end) if run.state is State.PRESENT)
