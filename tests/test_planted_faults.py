@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -35,6 +34,7 @@ from tests.planted_scan_faults import PLANTED_SCAN_FAULTS
 from tests.planted_socket_faults import PLANTED_SOCKET_FAULTS
 from tests.planted_vsock_connection_faults import PLANTED_VSOCK_CONNECTION_FAULTS
 from tests.planted_vsock_faults import PLANTED_VSOCK_FAULTS
+from tests.pytest_server import PytestServer
 
 ROOT = Path(__file__).parent.parent
 SEED = 20250825
@@ -113,6 +113,9 @@ class Workshop:
             shutil.copytree(ROOT / folder, directory / folder, ignore=ignored)
         shutil.copy(ROOT / "pyproject.toml", directory)
         (directory / "run_settings.py").write_text(RUN_SETTINGS)
+        # Most of a short run is the import of plugins that it does not need.
+        alone = {"PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONPATH": str(directory)}
+        self.pytest = PytestServer(directory, {**os.environ, **alone}, LONGEST_RUN)
         self.changes = 0
 
     @contextmanager
@@ -138,28 +141,10 @@ class Workshop:
 
     def run(self, *tests: str) -> subprocess.CompletedProcess[str]:
         """Run tests of this copy, those that draw with the one seed."""
-        command = [sys.executable, "-m", "pytest", *(f"tests/{test}" for test in tests)]
-        command += ["-p", "no:cacheprovider", "-q", "-x", "-rA"]
+        arguments = [*(f"tests/{test}" for test in tests), "-p", "no:cacheprovider", "-q", "-x", "-rA"]
         if any(self.draws(test) for test in tests):
-            command += ["-p", "run_settings", "-p", "hypothesispytest", f"--hypothesis-seed={SEED}"]
-        # Most of a short run is the import of plugins that it does not need.
-        alone = {
-            "PYTEST_ADDOPTS": "",
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
-            "PYTHONPATH": str(self.directory),
-        }
-        return subprocess.run(
-            command,
-            cwd=self.directory,
-            env={**os.environ, **alone},
-            stdin=subprocess.DEVNULL,
-            timeout=LONGEST_RUN,
-            check=False,
-            capture_output=True,
-            text=True,
-            encoding="utf-8",
-            errors="replace",
-        )
+            arguments += ["-p", "run_settings", "-p", "hypothesispytest", f"--hypothesis-seed={SEED}"]
+        return self.pytest.run(arguments)
 
     def draws(self, test: str) -> bool:
         """Whether the file of a test has property tests."""
@@ -225,6 +210,8 @@ class Workshops:
 
     def close(self) -> None:
         self._pool.shutdown(cancel_futures=True)
+        while not self._free.empty():
+            self._free.get().pytest.close()
 
 
 @pytest.fixture(scope="module")
