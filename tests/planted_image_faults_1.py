@@ -77,28 +77,28 @@ PLANTED_IMAGE_FAULTS_1 = [
     # -- LiME --------------------------------------------------------------------------------------
     PlantedFault(
         "last address taken for the one behind it",
-        "images/load_lime.py",
+        "images/records.py",
         "        return self.e_addr - self.s_addr + 1",
         "        return self.e_addr - self.s_addr",
         LIME + "every_byte_of_every_record_is_read_and_nothing_else_is_there",
     ),
     PlantedFault(
         "rest of a record that is cut not lost but a hole",
-        "images/load_lime.py",
+        "images/records.py",
         "            self.lose(record, stored, CUT)",
         "            pass",
         LIME + "a_file_that_is_cut_anywhere_is_refused_or_says_what_is_lost",
     ),
     PlantedFault(
         "record that ends before it starts",
-        "images/load_lime.py",
+        "images/records.py",
         "    if record.e_addr < record.s_addr:",
         "    if record.e_addr < 0:",
         LIME + "what_does_not_begin_with_a_record_is_refused",
     ),
     PlantedFault(
         "no cap on records",
-        "images/load_lime.py",
+        "images/records.py",
         "            if number == MOST_RECORDS:",
         "            if number < 0:",
         LIME + "records_behind_the_most_that_are_looked_at_are_left_and_a_finding_says_so",

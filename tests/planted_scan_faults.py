@@ -125,14 +125,14 @@ PLANTED_SCAN_FAULTS = [
     # -- parts of an image -------------------------------------------------------------------------
     PlantedFault(
         "message over the end of a part lost",
-        "inspection/scanning.py",
+        "inspection/sighting.py",
         "    for address, piece in dump.pieces(start, min(end + LARGEST_MESSAGE, TOP), on_missing=missing.add):",
         "    for address, piece in dump.pieces(start, end, on_missing=missing.add):",
         SCAN + "messages_across_a_cut_are_seen_by_the_half_in_which_they_begin",
     ),
     PlantedFault(
         "missing memory not told",
-        "inspection/scanning.py",
+        "inspection/sighting.py",
         "            self.listed.append(run)",
         "            pass",
         SCAN + "memory_that_is_excluded_or_lost_is_in_the_report_and_never_taken_for_zeros",

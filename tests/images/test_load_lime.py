@@ -19,7 +19,7 @@ from tests.images.image_checks import (
     runs_of,
     source_of,
 )
-from vmbus.images import FilePlace, load_lime
+from vmbus.images import FilePlace, records
 from vmbus.images.load_lime import load
 from vmbus.inspection import MissingMemory, State
 
@@ -132,7 +132,7 @@ def test_a_record_longer_than_any_file_costs_nothing_and_is_lost(first, last):
 
 
 def test_records_behind_the_most_that_are_looked_at_are_left_and_a_finding_says_so(monkeypatch):
-    monkeypatch.setattr(load_lime, "MOST_RECORDS", 3)
+    monkeypatch.setattr(records, "MOST_RECORDS", 3)
     regions = [(0x1000 * number, b"data") for number in range(5)]
     assert dump_of(lime_image(regions[:3])).findings == []
     dump = dump_of(lime_image(regions))

@@ -38,7 +38,7 @@ from tests.inspection.scenes import (
     small_scene,
 )
 from vmbus.errors import CallerError, DumpError
-from vmbus.inspection import RawDump, ScanOptions, State, scan, scan_many, scanning
+from vmbus.inspection import RawDump, ScanOptions, State, scan, scan_many, scanning, sighting
 from vmbus.inspection.data_area import MOST_EFFORT
 
 PAGE = 4096
@@ -248,11 +248,11 @@ def test_the_number_of_processes_makes_no_difference(tmp_path, form, jobs):
 def test_the_parts_of_an_image_are_all_of_it_and_share_nothing():
     dump = dump_of_bytes(elf_core(Scene(1, [], noise=0).regions))
     for count in range(1, 9):
-        parts = scanning.parts_of(dump, 0, 2**64, count)
+        parts = sighting.parts_of(dump, 0, 2**64, count)
         assert parts[0][0] == 0 and parts[-1][1] == 2**64
         assert all(before[1] == after[0] for before, after in itertools.pairwise(parts))
         assert 1 <= len(parts) <= count
-    assert len(scanning.parts_of(dump, 0, 2**64, 4)) > 2
+    assert len(sighting.parts_of(dump, 0, 2**64, 4)) > 2
 
 
 @settings(max_examples=25, deadline=None)
@@ -277,10 +277,10 @@ def test_rings_found_in_two_halves_are_all_rings(cut):
 def test_messages_across_a_cut_are_seen_by_the_half_in_which_they_begin():
     scene = small_scene()
     dump = dump_of_bytes(elf_core(scene.regions))
-    whole = {one.address for one in scanning.look_through(dump, 0, 2**64).messages}
+    whole = {one.address for one in sighting.look_through(dump, 0, 2**64).messages}
     assert len(whole) > 3
     for cut in {address + at for address in whole for at in (8, 64, 144)}:
-        first, second = scanning.look_through(dump, 0, cut), scanning.look_through(dump, cut, 2**64)
+        first, second = sighting.look_through(dump, 0, cut), scanning.look_through(dump, cut, 2**64)
         parts = [one.address for part in (first, second) for one in part.messages]
         assert sorted(parts) == sorted(whole), hex(cut)
 
@@ -307,7 +307,7 @@ def test_memory_that_is_excluded_or_lost_is_in_the_report_and_never_taken_for_ze
 
 
 def test_of_much_missing_memory_the_first_stretches_are_listed_and_the_rest_counted(monkeypatch):
-    monkeypatch.setattr(scanning, "MOST_MISSING", 3)
+    monkeypatch.setattr(sighting, "MOST_MISSING", 3)
     pages = [(number * PAGE, control_page(number * 8, 0)) for number in range(0, 20, 2)]
     report = scan_bytes(kdump(pages, excluded=range(1, 20, 2)))
     assert len(report.missing) == 3
@@ -318,7 +318,8 @@ def test_of_much_missing_memory_the_first_stretches_are_listed_and_the_rest_coun
 
 
 def test_of_too_many_control_pages_the_first_are_judged_and_a_finding_says_so(monkeypatch):
-    monkeypatch.setattr(scanning, "MOST_CANDIDATES", 10)
+    for module in (scanning, sighting):
+        monkeypatch.setattr(module, "MOST_CANDIDATES", 10)
     image = b"".join(ring_image(4096, waiting=2) for _ in range(20))
     report = scan_bytes(image)
     assert len(report.rings) == 10

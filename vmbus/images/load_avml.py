@@ -1,6 +1,6 @@
 """AVML images of version 2: records like those of LiME, each with its bytes in a snappy framed stream.
 
-    header    32 bytes (see load_lime); the range's last address is inclusive
+    header    32 bytes (see records); the range's last address is inclusive
     stream    chunks of at most 64 KiB, decoded; no length stands in front, it ends when the range is full
     trailer   8 bytes: how long the stream was
 
@@ -19,7 +19,7 @@ Sources: microsoft/avml src/image.rs and README.md; google/snappy framing_format
 from __future__ import annotations
 
 from .dump import Dump, FilePlace, MissingMemory, State
-from .load_lime import AVML_MAGIC, CUT, LIME_MAGIC, Record, RecordWalk
+from .records import AVML_MAGIC, CUT, LIME_MAGIC, Record, RecordWalk
 from .snappy import ChunkType
 from .snappy_chunks import (
     HEAD_SIZE,

@@ -1,11 +1,10 @@
-"""LiME images: records back to back, each a stretch of memory behind a header of 32 bytes.
+"""The records of LiME and AVML images: back to back, each a stretch of memory behind a header of 32 bytes.
 
-The module LiME and AVML's older version write these.  The last address of a record is inclusive, and its
-length any number of bytes.  AVML leaves out what is entirely zero, LiME nothing; since a file does not say
-who wrote it, what is between records is a hole.
+The last address of a record is inclusive, and its length any number of bytes.  AVML leaves out what is
+entirely zero, LiME nothing; since a file does not say who wrote it, what is between records is a hole.
 
-A file may go on with records of AVML's version 2, whose bytes are compressed (see load_avml): an AvmlWalk
-goes through both kinds.  What comes behind a record that makes no sense cannot be found, and is left.
+The bytes of a record of AVML's version 2 are compressed, and a walk of load_avml takes them.  What comes
+behind a record that makes no sense cannot be found, and is left.
 
 Limits: at most MOST_RECORDS records.  Sizes and places are in bytes, numbers little-endian.
 
@@ -19,12 +18,12 @@ from typing import NamedTuple
 
 from vmbus.errors import DumpError
 
-from .dump import Dump, State
+from .dump import State
 from .findings import Finding, Findings, Severity
 from .source import Source
-from .stored import Segment, StoredDump
+from .stored import Segment
 
-__all__ = ["AVML_MAGIC", "CUT", "LIME_MAGIC", "MOST_RECORDS", "RECORD", "Record", "RecordWalk", "load"]
+__all__ = ["AVML_MAGIC", "CUT", "LIME_MAGIC", "MOST_RECORDS", "RECORD", "Record", "RecordWalk"]
 
 #: More records than this are not looked at.  AVML makes one of every 16 MiB: these would be 16 TiB.
 MOST_RECORDS = 1_048_576
@@ -141,16 +140,3 @@ def what_is_wrong(record: Record) -> str:
     if record.e_addr < record.s_addr:
         return f"ends at address {record.e_addr:#x}, before it starts at {record.s_addr:#x}"
     return ""
-
-
-def load(source: Source) -> Dump:
-    """The memory in a file of records."""
-    walk = RecordWalk(source)
-    walk.go()
-    if walk.framed:
-        from .load_avml import load
-
-        return load(source)
-    dump = StoredDump(source, walk.segments, format="lime")
-    dump.findings[:0] = walk.findings.to_list()
-    return dump

@@ -6,12 +6,11 @@ such a file is looked through here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, wait
 
 from vmbus.images import BytesSource, Dump, SpaceDump, open_dump
 
-from .scanning import ScanOptions, Sighting, look_through, parts_of, present_bytes
+from .sighting import Progress, Sighting, look_through, parts_of, present_bytes
 from .worker_pool import worker_pool
 
 __all__ = ["can_be_opened_again", "look_through_apart"]
@@ -21,14 +20,14 @@ PARTS_PER_JOB = 8
 
 
 def look_through_apart(
-    dump: Dump, options: ScanOptions, progress: Callable[[int, int], object] | None
+    dump: Dump, start: int, end: int, jobs: int, *, memory_map: str | None, progress: Progress | None
 ) -> list[Sighting]:
     """What there is to see in each part of a dump that can be opened again."""
-    parts = parts_of(dump, options.start, options.end, options.jobs * PARTS_PER_JOB)
-    total = present_bytes(dump, options.start, options.end)
+    parts = parts_of(dump, start, end, jobs * PARTS_PER_JOB)
+    total = present_bytes(dump, start, end)
     done = 0
-    with worker_pool(options.jobs) as pool:
-        tasks = [pool.submit(look_through_part, dump.path, options.memory_map, part) for part in parts]
+    with worker_pool(jobs) as pool:
+        tasks = [pool.submit(look_through_part, dump.path, memory_map, part) for part in parts]
         pending = set(tasks)
         while pending:
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)

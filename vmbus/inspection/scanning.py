@@ -13,46 +13,23 @@ image can be looked through apart, by several processes, or by one that goes on 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
 from vmbus.errors import CallerError, DumpError
-from vmbus.images import PIECE_SIZE, TOP, Dump, Finding, Run, Severity, State, dump_over, open_dump
+from vmbus.images import TOP, Dump, Finding, Run, Severity, dump_over, open_dump
 from vmbus.memory import AddressSpace
-from vmbus.protocols import LARGEST_MESSAGE
-from vmbus.sizes import PAGE_SIZE
 
-from .control_page_finder import ControlCandidate, find_control_pages
 from .data_area import MOST_EFFORT, Effort
 from .found_ring import FoundRing
 from .gpadl_index import ChannelRings, RingPages
-from .message_finder import FoundMessage, MessageFinder
+from .message_finder import FoundMessage
+from .scan_jobs import can_be_opened_again, look_through_apart
 from .scan_rings import rings_of
+from .sighting import MOST_CANDIDATES, Progress, Sighting, joined, look_through
 
-__all__ = [
-    "MOST_CANDIDATES",
-    "MOST_MISSING",
-    "ScanOptions",
-    "ScanReport",
-    "Sighting",
-    "look_through",
-    "parts_of",
-    "scan",
-    "scan_many",
-]
-
-#: So many pages that look like control pages are judged; an image of nothing else has no rings to speak of.
-MOST_CANDIDATES = 100_000
-
-#: So many stretches of missing memory are listed.
-MOST_MISSING = 1000
-
-#: So many messages are kept.
-MOST_MESSAGES = 200_000
-
-#: Told how many bytes of how many are done.
-Progress = Callable[[int, int], object]
+__all__ = ["ScanOptions", "ScanReport", "scan", "scan_many"]
 
 
 class ScanOptions(NamedTuple):
@@ -69,27 +46,6 @@ class ScanOptions(NamedTuple):
     memory_map: str | None = None
     jobs: int = 1
     everything: bool = False
-
-
-class Sighting(NamedTuple):
-    """What was seen in a part of an image.
-
-    candidates   pages that look like control pages
-    messages     messages of the guest and the host about channels
-    missing      memory that is not in the image though it should be, the first of it
-    unlisted     bytes of it beyond those
-    looked_at    bytes of memory looked through
-    pages_cut    pages with so much in them that looks like a message that not all was looked at
-    first_cut    the address of the first of them
-    """
-
-    candidates: list[ControlCandidate]
-    messages: list[FoundMessage]
-    missing: list[Run]
-    unlisted: int
-    looked_at: int
-    pages_cut: int
-    first_cut: int | None
 
 
 class ScanReport(NamedTuple):
@@ -192,10 +148,10 @@ def scan_or_say_why(path: str, options: ScanOptions) -> ScanReport | DumpError:
 
 
 def scan_dump(dump: Dump, options: ScanOptions, progress: Progress | None) -> ScanReport:
-    from .scan_jobs import can_be_opened_again, look_through_apart
-
     if options.jobs > 1 and can_be_opened_again(dump):
-        sightings = look_through_apart(dump, options, progress)
+        sightings = look_through_apart(
+            dump, options.start, options.end, options.jobs, memory_map=options.memory_map, progress=progress
+        )
     else:
         sightings = [look_through(dump, options.start, options.end, progress=progress)]
     return judged(dump, joined(sightings), options)
@@ -281,92 +237,3 @@ def saved_channel(channel: object) -> ChannelRings:
         gpadl=0,
         subchannel_index=None,
     )
-
-
-def look_through(dump: Dump, start: int, end: int, *, progress: Progress | None = None) -> Sighting:
-    """What there is to see from address `start` to `end`.
-
-    Messages that begin before `end` and go on behind it are seen too.
-    """
-    candidates: list[ControlCandidate] = []
-    messages: list[FoundMessage] = []
-    missing = MissingRuns()
-    finder = MessageFinder()
-    done = 0
-    total = present_bytes(dump, start, end) if progress is not None else 0
-    for address, piece in dump.pieces(start, min(end + LARGEST_MESSAGE, TOP), on_missing=missing.add):
-        if len(candidates) <= MOST_CANDIDATES:
-            candidates += (one for one in find_control_pages(address, piece) if one.address < end)
-        if len(messages) < MOST_MESSAGES:
-            messages += (one for one in finder.feed(address, piece) if one.address < end)
-        done += len(piece)
-        if progress is not None:
-            progress(min(done, total), total)
-    messages += (one for one in finder.finish() if one.address < end)
-    return Sighting(
-        candidates, messages, missing.listed, missing.unlisted, done, finder.pages_cut, finder.first_cut
-    )
-
-
-class MissingRuns:
-    """Stretches of missing memory, those in touch as one, and only the first ones listed."""
-
-    def __init__(self) -> None:
-        self.listed: list[Run] = []
-        self.unlisted = 0
-
-    def add(self, run: Run) -> None:
-        last = self.listed[-1] if self.listed else None
-        if last is not None and last.end == run.start and (last.state, last.why) == (run.state, run.why):
-            self.listed[-1] = last._replace(end=run.end)
-        elif len(self.listed) < MOST_MISSING:
-            self.listed.append(run)
-        else:
-            self.unlisted += run.end - run.start
-
-
-def joined(sightings: list[Sighting]) -> Sighting:
-    """What was seen in all parts, in the order of addresses."""
-    missing = MissingRuns()
-    for one in sightings:
-        for run in one.missing:
-            missing.add(run)
-    return Sighting(
-        sorted({one.address: one for part in sightings for one in part.candidates}.values()),
-        list({one.address: one for part in sightings for one in part.messages}.values()),
-        missing.listed,
-        missing.unlisted + sum(one.unlisted for one in sightings),
-        sum(one.looked_at for one in sightings),
-        sum(one.pages_cut for one in sightings),
-        next((one.first_cut for one in sightings if one.first_cut is not None), None),
-    )
-
-
-def parts_of(dump: Dump, start: int, end: int, count: int) -> list[tuple[int, int]]:
-    """The addresses from `start` to `end` cut into about `count` parts with as much memory each.
-
-    Every part begins on a multiple of PIECE_SIZE, but the first, which begins on a page.
-    """
-    start = start // PAGE_SIZE * PAGE_SIZE
-    if count <= 1:
-        return [(start, end)]
-    share = max(present_bytes(dump, start, end) // count, PIECE_SIZE)
-    parts: list[tuple[int, int]] = []
-    at, held = start, 0
-    for run in dump.runs(start, end):
-        if run.state is not State.PRESENT:
-            continue
-        left = run.start
-        while held + run.end - left >= share and len(parts) + 1 < count:
-            cut = -(-(left + share - held) // PIECE_SIZE) * PIECE_SIZE
-            if cut >= run.end:
-                break
-            parts.append((at, cut))
-            at, left, held = cut, cut, 0
-        held += run.end - left
-    return [*parts, (at, end)]
-
-
-def present_bytes(dump: Dump, start: int, end: int) -> int:
-    """How many bytes are stored between two addresses."""
-    return sum(run.end - run.start for run in dump.runs(start, end) if run.state is State.PRESENT)

@@ -7,7 +7,8 @@ from .gpadl_index import ChannelRings, PageList, RingPages, channel_rings
 from .message_finder import FoundMessage, MessageFinder
 from .scan_json import SCAN_SCHEMA, found_ring_to_json, scan_to_json
 from .scan_text import scan_to_lines
-from .scanning import ScanOptions, ScanReport, Sighting, look_through, parts_of, scan, scan_many
+from .scanning import ScanOptions, ScanReport, scan, scan_many
+from .sighting import Sighting, look_through, parts_of
 
 __all__ = [
     "LARGEST_LOOKED_FOR",
