@@ -16,6 +16,7 @@ LISTED = CRAFT + "without_data_it_comes_back_in_the_control_words_and_every_list
 SAME = CRAFT + "what_inspect_says_of_the_crafted_ring_is_what_it_said_of_the_first"
 BY_HAND = CRAFT + "what_is_left_out_follows_from_the_rest"
 REFUSED = CRAFT + "what_makes_no_sense_is_refused_with_its_path"
+LACKING = "inspection/test_lacking_packets.py::test_"
 FRAMES = "inspection/test_ring_capture.py::test_"
 BACK = FRAMES + "a_capture_says_of_every_packet_what_inspect_said"
 FRAME = FRAMES + "a_frame_is_its_header_and_the_packet_without_its_footer"
@@ -92,14 +93,14 @@ PLANTED_CRAFT_FAULTS = [
     ),
     PlantedFault(
         "rings one behind the other whatever their addresses",
-        "inspection/craft_rings.py",
-        "        starts[number] = behind if ring.address is None else ring.address - lowest",
-        "        starts[number] = behind",
+        "inspection/crafted_image.py",
+        "    starts = {number: ring.address - lowest for number, ring in enumerate(rings) if ring.address is not None}",
+        "    starts = dict.fromkeys([], lowest)",
         CRAFT + "rings_lie_as_far_apart_as_their_addresses_say",
     ),
     PlantedFault(
         "crafted image without a limit",
-        "inspection/craft_rings.py",
+        "inspection/crafted_image.py",
         "    if size > LARGEST_CRAFTED:",
         "    if size > 2**63:",
         CRAFT + "a_document_that_makes_no_sense_is_refused",
@@ -117,6 +118,41 @@ PLANTED_CRAFT_FAULTS = [
         "    write_output(arguments.output, lambda stream: image.write(stream, holes=to_file))",
         "    write_output(arguments.output, lambda stream: image.write(stream))",
         COMMAND + "behind_what_stands_in_a_redirected_file_the_image_is_appended",
+    ),
+    PlantedFault(
+        "pair of scattered rings in the order of the document",
+        "inspection/crafted_image.py",
+        "        return number if ring.pair is None else first_of[ring.pair], ring.is_inbound",
+        "        return number, ring.is_inbound",
+        CRAFT + "of_a_scattered_pair_the_outbound_ring_is_written_first",
+    ),
+    PlantedFault(
+        "schema of a ring that stands alone passed over",
+        "inspection/craft_rings.py",
+        "    check_schema(value, path)",
+        "    check_schema(None, path)",
+        REFUSED,
+    ),
+    PlantedFault(
+        "packet that is left out and not counted",
+        "inspection/craft_rings.py",
+        "        left_out=sum(packet.is_left_out for packet in (*consumed, *packets)),",
+        "        left_out=sum(packet.is_left_out for packet in consumed),",
+        LACKING + "what_is_made_of_it_has_zeros_there_and_counts_it",
+    ),
+    PlantedFault(
+        "packet of which bytes are missing captured as a whole one",
+        "inspection/conversion.py",
+        "        original_length=original_length(packet),",
+        "        original_length=None,",
+        LACKING + "a_capture_has_what_there_is_of_it_and_says_that_it_is_not_whole",
+    ),
+    PlantedFault(
+        "missing footer not counted in a capture",
+        "inspection/ring_capture.py",
+        "    return min(packet.available, max(packet.packet_size, DESCRIPTOR_SIZE))",
+        "    return min(packet.available, max(packet.packet_size - FOOTER_SIZE, DESCRIPTOR_SIZE))",
+        LACKING + "also_one_whose_footer_alone_is_missing_is_not_captured_whole",
     ),
     # -- captures of rings -------------------------------------------------------------------------
     PlantedFault(

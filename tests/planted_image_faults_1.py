@@ -249,9 +249,9 @@ PLANTED_IMAGE_FAULTS_1 = [
     ),
     PlantedFault(
         "zeros written",
-        "images/sparse_file.py",
-        "        zero = piece[written : written + stop - at] == ZERO_PAGE[: stop - at]",
-        "        zero = False",
+        "images/sparse.py",
+        "        if page != ZERO_PAGE[: stop - at]:",
+        "        if True:",
         COMPRESSED + "a_bomb_of_zeros_takes_no_room_and_little_memory",
     ),
     PlantedFault(

@@ -132,7 +132,7 @@ PLANTED_SCAN_FAULTS = [
     ),
     PlantedFault(
         "missing memory not told",
-        "inspection/sighting.py",
+        "images/missing_runs.py",
         "            self.listed.append(run)",
         "            pass",
         SCAN + "memory_that_is_excluded_or_lost_is_in_the_report_and_never_taken_for_zeros",
@@ -141,16 +141,37 @@ PLANTED_SCAN_FAULTS = [
     PlantedFault(
         "missing page read as zeros",
         "inspection/ring_in_dump.py",
-        "                raise one.error",
-        "                pass",
+        "        parts = [read(address, count) for _, address, count in stretches(self._place, offset, length)]",
+        "        parts = [bytes(length)]",
         IN_DUMP + "a_byte_of_a_missing_page_cannot_be_read_and_all_others_can[4096-1-True]",
     ),
     PlantedFault(
-        "missing page behind the wrap read as zeros",
+        "no wrap in a ring of a dump",
         "inspection/ring_in_dump.py",
-        "            if (start < one.end and one.start < end) or (end > size and one.start < end - size):",
-        "            if start < one.end and one.start < end:",
-        IN_DUMP + "a_byte_of_a_missing_page_cannot_be_read_and_all_others_can[20472-4105-True]",
+        "        return self._read(offset, first) + self._read(0, length - first)",
+        "        return self._read(offset, first) + bytes(length - first)",
+        IN_DUMP + "a_ring_in_one_piece_has_its_bytes[elf]",
+    ),
+    PlantedFault(
+        "blocks kept when somebody looks again",
+        "inspection/ring_in_dump.py",
+        "        self._blocks = {}",
+        "        pass",
+        IN_DUMP + "who_looks_again_sees_what_is_there_by_then",
+    ),
+    PlantedFault(
+        "end of the ring at an address taken from the file's",
+        "inspection/locate.py",
+        "    return found if found and found[0].data_size != places[0].data_size else places",
+        "    return places",
+        "inspection/test_raw_memory.py::test_the_ring_at_an_address_ends_where_its_packets_say_and_not_where_the_file_does",
+    ),
+    PlantedFault(
+        "data that changed behind indices that did not",
+        "inspection/snapshot_diff.py",
+        "        if quiet and not same_bytes(self.a.memory, self.b.memory, 0, self.size):",
+        "        if False:",
+        "inspection/test_raw_memory.py::test_a_ring_that_went_round_exactly_once_is_not_stuck",
     ),
     # -- the command -------------------------------------------------------------------------------
     PlantedFault(

@@ -99,6 +99,26 @@ def test_into_a_directory_the_tool_writes_an_image_of_every_format(tmp_path):
     )
 
 
+def test_a_directory_that_is_missing_is_made_and_the_help_says_so(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    target = tmp_path / "not" / "there"
+    words = [sys.executable, str(TOOL)]
+    made = subprocess.run([*words, "--images", str(target)], env=environment, capture_output=True, check=True)
+    assert {path.name for path in target.iterdir()} == IMAGES
+    assert len(made.stdout.splitlines()) == len(IMAGES)
+    told = subprocess.run([*words, "--help"], env=environment, capture_output=True, text=True, check=True)
+    assert "--images DIRECTORY" in told.stdout
+    both = subprocess.run(
+        [*words, "x", "--images", str(target)], env=environment, capture_output=True, check=False
+    )
+    assert (both.returncode, both.stdout) == (2, b"")
+    file = target / "scene.raw"
+    refused = subprocess.run(
+        [*words, "--images", str(file)], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (refused.returncode, "Traceback" in refused.stderr) == (1, False)
+
+
 def test_the_images_are_small_and_the_places_of_their_rings_are_listed():
     files = tool().scene_files(tool().small_scene())
     assert all(len(content) < 4 << 20 for content in files.values())

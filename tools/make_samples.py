@@ -1,12 +1,12 @@
-"""Make sample dumps: python tools/make_samples.py [FILE | DIRECTORY]
+"""Make sample dumps: python tools/make_samples.py [FILE | DIRECTORY | --images DIRECTORY]
 
-Without a directory, the dump that comes with the package: both rings of a channel, one behind the other,
-as they lie in a guest's memory: a page of control words and a page of data each.  The guest has sent a
-request with a buffer in its own memory and two messages; the host has answered one and sent a notice.
-Both rings have wrapped, so that packets that were read already can be recovered.
+Into FILE, or the package itself where nothing is said, goes the dump that comes with the package: both rings of
+a channel, one behind the other, as they lie in a guest's memory: a page of control words and a page of data
+each.  The guest has sent a request with a buffer in its own memory and two messages; the host has answered one
+and sent a notice.  Both rings have wrapped, so that packets that were read already can be recovered.
 
-Into a directory, which must be there, go memory images: one guest's memory in every format, `scene.elf`,
-`scene.lime` and so on, with rings at places that `scene.json` lists.  All hold the same memory, but in
+Into a directory, which --images makes where it is missing, go memory images: one guest's memory in every
+format, `scene.elf`, `scene.lime` and so on, with rings at places that `scene.json` lists.  All hold the same memory, but in
 `scene.raw` the holes are zeros, `scene-parts.raw` has no holes and needs `scene-parts.map`, and of
 `scene-part.kdump` two pages were left out and one is lost.
 
@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import zlib
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
 
 from image_writers.avml import avml_image
@@ -167,10 +167,33 @@ def write(path: str, content: bytes) -> None:
     print(f"{path}: {len(content)} bytes")
 
 
+def write_images(directory: str) -> None:
+    os.makedirs(directory, exist_ok=True)
+    for name, content in scene_files(small_scene()).items():
+        write(os.path.join(directory, name), content)
+
+
+def main() -> None:
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    place = parser.add_mutually_exclusive_group()
+    place.add_argument(
+        "target", nargs="?", metavar="FILE", help="where the sample goes; of a directory, where the images go"
+    )
+    place.add_argument(
+        "--images", metavar="DIRECTORY", help="write memory images into it; it is made where missing"
+    )
+    arguments = parser.parse_args()
+    target = arguments.target or sample_path()
+    try:
+        if arguments.images is not None:
+            write_images(arguments.images)
+        elif os.path.isdir(target):
+            write_images(target)
+        else:
+            write(target, sample())
+    except OSError as error:
+        parser.exit(1, f"{parser.prog}: {error}\n")
+
+
 if __name__ == "__main__":
-    target = sys.argv[1] if len(sys.argv) > 1 else sample_path()
-    if os.path.isdir(target):
-        for name, content in scene_files(small_scene()).items():
-            write(os.path.join(target, name), content)
-    else:
-        write(target, sample())
+    main()

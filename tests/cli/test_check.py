@@ -30,6 +30,14 @@ EMPTY = control_page() + bytes(4096)
 BROKEN = ring_with((99, b"payload!"))
 ODD = ring_with((IN_BAND, b"payload!"), mask=7)
 
+
+def test_of_a_check_that_no_source_has_it_is_said_that_it_is_our_own():
+    listed = run("check", "--list").out
+    assert "[none]" not in listed
+    (line,) = [line for line in listed.splitlines() if line.startswith("missing-memory ")]
+    assert line.endswith("[our own]")
+
+
 VERDICTS = [
     (EMPTY, "verdict: idle"),
     (WAITING, "verdict: waiting for its reader; the reader may be owed a signal"),
@@ -162,6 +170,8 @@ def test_the_document_has_its_keys(saved):
         "address",
         "address_hex",
         "role",
+        "pair",
+        "device",
         "data_size",
         "verdict",
         "verdict_text",

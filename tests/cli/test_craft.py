@@ -7,9 +7,11 @@ import os
 import shlex
 import sys
 
+import make_samples
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from image_writers.elf import elf_core
 
 from tests.cli.running import needs_dev_full, posix_only, ring_with, run, run_process
 from tests.cli.test_convert import Terminal, run_bytes
@@ -43,6 +45,41 @@ def test_without_the_whole_inspect_says_the_same_of_what_is_made(name):
     spec = run("inspect", path, "--json", "--history").document
     image = crafted("-", stdin=json.dumps(spec).encode())
     assert run("inspect", "-", "--json", "--history", stdin=image).document["rings"] == spec["rings"]
+
+
+def test_packets_that_the_image_lacks_are_left_out_and_counted(tmp_path):
+    words = ring_with((IN_BAND, b"first..."), (IN_BAND, b"x" * 8200), (IN_BAND, b"last...."), data_size=12288)
+    core = tmp_path / "guest.core"
+    core.write_bytes(elf_core([(0, words[:8192]), (12288, words[12288:])]))
+    spec = run("inspect", core, "--address", 0, "--data-size", "12K", "--json", "--whole").out.encode()
+    ending = run_bytes("craft", "-", stdin=spec)
+    said = "1 packet is left out: its bytes were not in the image, and zeros stand there"
+    assert (ending.status, ending.err) == (1, f"vmbus: standard input: {said}\n")
+    assert ending.out == words[: 4096 + 32] + bytes(8224) + words[4096 + 32 + 8224 :]
+    two = json.dumps({"data_size": 4096, "packets": [{"broken": "missing-memory"}] * 2}).encode()
+    assert (
+        "2 packets are left out: their bytes were" in run("craft", "-", "-o", tmp_path / "x", stdin=two).err
+    )
+
+
+def test_every_ring_of_a_memory_image_is_made(tmp_path):
+    """Also those whose pages were scattered, which lie behind all others, the outbound one of a pair first."""
+    files = make_samples.scene_files(make_samples.small_scene())
+    (tmp_path / "scene.elf").write_bytes(files["scene.elf"])
+    shown = run("inspect", tmp_path / "scene.elf", "--json", "--whole").document
+    assert [ring["role"] for ring in shown["rings"] if ring["pages"]] == ["inbound", "outbound"]
+    assert run("craft", "-", "-o", tmp_path / "made", stdin=json.dumps(shown).encode()) == (0, "", "")
+    made = (tmp_path / "made").read_bytes()
+    lowest = min(ring["address"] for ring in shown["rings"] if not ring["pages"])
+    behind = (
+        max(ring["address"] + 4096 + ring["data_size"] for ring in shown["rings"] if not ring["pages"])
+        - lowest
+    )
+    for ring in sorted(shown["rings"], key=lambda ring: ring["role"] == "inbound"):
+        start = behind if ring["pages"] else ring["address"] - lowest
+        assert made[start + 4096 :][: ring["data_size"]].hex() == ring["data"]
+        behind += (4096 + ring["data_size"]) * bool(ring["pages"])
+    assert behind == len(made)
 
 
 def test_a_few_lines_by_hand_are_a_ring():

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from tests.cli.running import Ending, control_page, packet, ring_with, run, run_process
 from tests.helpers import SAMPLE_NAMES, SAMPLES, pattern, sample
 from tests.known_bugs import known_bug
+from vmbus.cli.main import main
 from vmbus.inspection import sample_path
 
 SOME_RING = SAMPLES / "ring-4-pages.bin"
@@ -304,7 +305,7 @@ def test_bytes_left_over_behind_a_ring_are_noted_and_the_size_is_not_known(tmp_p
 def test_data_size_alone_takes_the_first_ring_of_a_pair():
     pair = run("inspect", "--sample", "--json").document["rings"]
     ring = ring_shown("--sample", "--data-size", "4K")
-    assert ring == pair[0] | {"role": None}
+    assert ring == pair[0] | {"role": None, "pair": None}
 
 
 def test_data_size_alone_shows_what_does_not_look_like_a_ring(tmp_path):
@@ -589,6 +590,20 @@ def images(draw: st.DrawFn) -> bytes:
     return image[: draw(st.integers(0, len(image)) | st.sampled_from([0, 4096, 8192, len(image) - 8]))]
 
 
+@pytest.mark.parametrize("option", ["--html", "--pcapng"])
+def test_what_is_wrong_with_an_output_names_its_option(option, tmp_path):
+    file = tmp_path / "ring.bin"
+    ring = control_page() + bytes(4096)
+    file.write_bytes(ring)
+    nothing = run("inspect", file, option, "")
+    assert nothing.err.startswith(
+        f"vmbus: {option} is followed by nothing: which file? (- for standard output)"
+    )
+    itself = run("inspect", file, option, file)
+    assert f"would be overwritten: give {option} another name" in itself.err
+    assert (nothing.status, itself.status, file.read_bytes()) == (2, 2, ring)
+
+
 PLACES = ([], [], ["--offset", "0"], ["--data-size", "4K"], ["--offset", "8", "--data-size", "4K"])
 FORMS = ([], ["--hexdump"], ["--json", "--whole"], ["--jsonl"])
 CHOICES = ([], ["--history"], ["--history", "--limit", "2"], ["--history", "--type", "in-band"])
@@ -602,12 +617,20 @@ CAPTURES = {
 
 @pytest.mark.parametrize("size", [0, 40, 8192], ids=["no packets", "short", "as large as a ring"])
 @pytest.mark.parametrize("capture", CAPTURES.values(), ids=CAPTURES)
-def test_of_a_capture_it_is_said_which_command_reads_it(capture, size, tmp_path):
+def test_of_a_capture_it_is_said_which_command_reads_it(capture, size, tmp_path, capsys):
     file = tmp_path / "cap"
     file.write_bytes(capture.ljust(size, b"\0"))
     said = "is a capture, not a dump: `vmbus convert` reads it, with --to jsonl for its packets as text\n"
     assert run("inspect", file) == Ending(2, "", f"vmbus: {file}: {said}")
     assert run("inspect", "-", stdin=file.read_bytes()) == Ending(2, "", f"vmbus: standard input: {said}")
+    for command in ("check", "scan"):
+        assert run(command, file) == Ending(2, "", f"vmbus: {file}: {said}")
+        assert run(command, "-", stdin=file.read_bytes()) == Ending(2, "", f"vmbus: standard input: {said}")
+    raw_image = run("convert", file, "--to", "raw-image", "-o", tmp_path / "out")
+    assert raw_image == Ending(2, "", f"vmbus: {file}: {said}")
+    assert not (tmp_path / "out").exists()
+    assert main(["scan", str(file), str(file), "--jobs", "2"]) == 2
+    assert capsys.readouterr().err == f"vmbus: {file}: {said}" * 2
 
 
 def test_whoever_says_where_a_ring_is_gets_a_ring_whatever_the_file_looks_like(tmp_path):

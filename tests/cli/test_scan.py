@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ import make_samples
 
 from tests.cli.running import COMMAND, SECONDS, Ending, environment, posix_only, run, run_process
 from tests.helpers import SAMPLES
+from vmbus.cli.main import main
 from vmbus.inspection import SCAN_SCHEMA
 
 EXPECTED = Path(__file__).parent.parent / "expected_output"
@@ -155,7 +157,7 @@ def test_json_lines_hold_the_same_data_as_the_document():
     image, *rings = show("part", "--jsonl").objects
     assert image.pop("kind") == "image"
     for ring in rings:
-        assert (ring.pop("kind"), ring.pop("image")) == ("ring", "standard input") or ring
+        assert (ring.pop("kind"), ring.pop("path")) == ("ring", "standard input") or ring
     assert {**image, "rings": rings} == document
 
 
@@ -189,6 +191,21 @@ def test_jobs_change_nothing_that_is_printed(images, jobs):
     assert {**shared, "looked_at": 0} == {**alone, "looked_at": 0}
 
 
+@pytest.mark.parametrize("command", ["scan", "inspect", "check"])
+def test_a_map_of_an_image_that_has_its_own_is_refused(images, command):
+    ending = run(command, images / "scene.elf", "--map", images / "scene-parts.map")
+    why = "is an ELF core (elf), which says itself where its memory belongs; --map is for raw files"
+    assert ending == Ending(2, "", f"vmbus: {images / 'scene.elf'}: {why}\n")
+    assert "`0x1000 0x9f000 0x0`" in " ".join(run(command, "--help").out.split())
+
+
+def test_one_page_that_looks_like_a_control_page_is_one(tmp_path, capsys):
+    (tmp_path / "page").write_bytes(bytes(64) + struct.pack("<I", 1) + bytes(8192 - 68))
+    assert main(["scan", str(tmp_path / "page")]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("1 page looks like the control page of a ring that was never used (--all)\n"), said
+
+
 # -- how it ends -----------------------------------------------------------------------------------
 
 
@@ -199,8 +216,10 @@ def test_jobs_change_nothing_that_is_printed(images, jobs):
         (["a", "b", "--json"], "--jsonl takes several"),
         (["a", "--json", "--jsonl"], "not allowed with"),
         (["a", "--start", "8K", "--end", "8K"], "is not behind"),
-        (["a", "--jobs", "0"], "--jobs 0"),
-        (["a", "--jobs", "257"], "--jobs 257"),
+        (["a", "--jobs", "0"], "argument --jobs: 0: from 1 to 256 processes"),
+        (["a", "--jobs", "257"], "argument --jobs: 257: from 1 to 256 processes"),
+        (["a", "--jobs", "-1"], "argument --jobs: -1: from 1 to 256 processes"),
+        (["a", "--jobs", "few"], "argument --jobs: few: from 1 to 256 processes"),
         (["a", "--start", "-1"], "--start"),
         (["-", "a"], "only image"),
         (["a", "--nonsense"], "--nonsense"),
@@ -273,13 +292,8 @@ def test_on_a_terminal_progress_is_shown_and_taken_away(tmp_path):
 @posix_only
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_ends_a_long_scan_with_130_and_leaves_nothing_behind(tmp_path, jobs):
-    """The image is 40 GiB of which the file stores nothing but the end; reading its zeros is asked for by name."""
-    path = tmp_path / "memory.lime"
-    with open(path, "wb") as file:
-        file.write(
-            b"EMiL" + (1).to_bytes(4, "little") + bytes(8) + ((40 << 30) - 1).to_bytes(8, "little") + bytes(8)
-        )
-        file.truncate((40 << 30) + 32)
+    path = tmp_path / "memory.elf"
+    path.write_bytes(twenty_gibibytes())
     import pty
 
     ours, theirs = pty.openpty()
@@ -312,6 +326,22 @@ def test_ctrl_c_ends_a_long_scan_with_130_and_leaves_nothing_behind(tmp_path, jo
         if process.poll() is None:
             process.kill()
             process.wait()
+
+
+def twenty_gibibytes() -> bytes:
+    """A core whose segments all lie at the same mebibyte of the file, so that it takes a while to look through."""
+    count, noise = 20 << 10, Random(1).randbytes(1 << 20)
+    start = 64 + 56 * count
+    header = (
+        b"\x7fELF\x02\x01\x01"
+        + bytes(9)
+        + struct.pack("<HHIQQQIHHHHHH", 4, 62, 1, 0, 64, 0, 0, 64, 56, count, 0, 0, 0)
+    )
+    segments = [
+        struct.pack("<IIQQQQQQ", 1, 6, start, 0, number << 20, 1 << 20, 1 << 20, 4096)
+        for number in range(count)
+    ]
+    return header + b"".join(segments) + noise
 
 
 def wait_for_children(parent: int, count: int) -> None:

@@ -22,7 +22,6 @@ from tests.images.image_checks import peak_memory, source_of
 from vmbus.errors import DumpError
 from vmbus.images import BytesSource, FileSource, compressed, sparse_file, unpack
 from vmbus.images.load_lime import load
-from vmbus.images.sparse_file import nonzero_parts
 
 RING_GZ = bytes.fromhex("1f 8b 08 00 00 00 00 00 02 03 0b f2 f4 73 07 00 c2 18 49 b9 04 00 00 00")
 
@@ -173,25 +172,6 @@ def test_zeros_around_what_is_stored_are_holes():
     source, _ = unpack(source_of(gzip.compress(content)))
     assert list(source.extents(0, source.size)) in ([(1 << 20, (1 << 20) + 4096)], [(0, source.size)])
     source.close()
-
-
-@settings(max_examples=100, deadline=None)
-@given(
-    st.lists(st.tuples(st.sampled_from([b"\0", b"\0", b"x"]), st.integers(1, 9000)), max_size=6),
-    st.integers(0, 10_000),
-)
-def test_the_parts_to_be_written_are_all_that_is_not_zero(parts, place):
-    piece = b"".join(byte * count for byte, count in parts)
-    written = bytearray(len(piece))
-    end = 0
-    for start, stop in nonzero_parts(piece, place):
-        assert end <= start < stop
-        written[start:stop] = piece[start:stop]
-        end = stop
-        assert piece[start:stop].strip(b"\0")
-    assert written == piece
-    if len(piece) > 4 * 4096 and not piece.strip(b"\0"):
-        assert end == 0
 
 
 def test_more_than_the_cap_is_refused_and_as_much_is_not():

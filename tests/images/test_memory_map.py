@@ -86,6 +86,11 @@ def test_numbers_comments_and_empty_lines_are_as_people_write_them(text):
     assert [tuple(segment)[:3] for segment in parse_map(text).segments] == [(0x1000, 4, 0)]
 
 
+def test_numbers_may_have_what_they_have_on_a_command_line():
+    segments = parse_map("1M 0x1K 1_0\n1g 4k 0x2_0").segments
+    assert [tuple(one)[:3] for one in segments] == [(1 << 20, 1024, 10), (1 << 30, 4096, 32)]
+
+
 @settings(max_examples=100, deadline=None)
 @given(regions_to_write(), st.integers(0, 20))
 def test_every_byte_is_where_the_map_says_and_nothing_else_is_there(regions, gap):
@@ -156,8 +161,13 @@ def test_stretches_that_overlap_in_memory_are_a_finding():
         ("00001000-00001fff : Reserved\n", "has no memory in it"),
         ("0x1000 0x1000", "line 1 has 2 words, not address, length and offset: '0x1000 0x1000'"),
         ("\n0x1000 4 0 PRESENT", "line 2 has 4 words, not address, length and offset: '0x1000 4 0 PRESENT'"),
-        ("0x1000 4 zero", "line 1 has 'zero', which is no number"),
-        ("0x1000 4 " + "9" * 5000, "line 1 has '999999999999999999999999999999', which is no number"),
+        ("0x1000 4 zero", "line 1 has 'zero', which is no number: write 4096, 0x1000, 4_096 or 4K"),
+        ("0x1000 9f000 0", "line 1 has '9f000', which is no number: write 0x9f000 for hex"),
+        ("00001000 4 0", "line 1 has '00001000', which is no number: write 0x1000 for hex"),
+        ("0x1000 4K_ 0", "line 1 has '4K_', which is no number: write 4096, 0x1000, 4_096 or 4K"),
+        ("K 4 0", "line 1 has 'K', which is no number: write 4096, 0x1000, 4_096 or 4K"),
+        ("0x1000 4 " + "9" * 5000, f"line 1 has '{'9' * 30}', which is no number: write 4096, 0x1000, 4_096 or 4K"),
+        ("0x1000 0x400000000g 0", "line 1 has 0x400000000g, which is not in 64 bits"),
         ("0x1000 -4 0", "line 1 has -4, which is not in 64 bits"),
         ("0x10000000000000000 4 0", "line 1 has 0x10000000000000000, which is not in 64 bits"),
         ("0x1000 0 0", "line 1 has a length of 0"),

@@ -80,6 +80,22 @@ def test_formats_known_by_name_alone_are_refused_with_what_would_help(first, hin
         dump_of_bytes(first.ljust(PAGE, b"\0"))
 
 
+@pytest.mark.parametrize("wrapping", [None, "gzip"])
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_map_of_an_image_that_has_its_own_is_refused(tmp_path, name, wrapping):
+    path, lines = tmp_path / "image", tmp_path / "map"
+    path.write_bytes(IMAGES[name] if wrapping is None else WRAPPINGS[wrapping](IMAGES[name]))
+    lines.write_text("0x1000 0x1000 0")
+    with pytest.raises(DumpError) as caught:
+        open_dump(path, memory_map=lines)
+    what = str(caught.value).removeprefix(f"{path}: ")
+    assert what.startswith(("is a", "is an"))
+    assert what.endswith(", which says itself where its memory belongs; --map is for raw files")
+    assert "(dmp)" in what or f"({name})" in what
+    path.write_bytes(bytes(PAGE))
+    assert open_dump(path, memory_map=lines).format == "raw+map"
+
+
 def test_what_nothing_knows_is_raw_memory():
     dump = dump_of_bytes(b"no magic here".ljust(PAGE, b"\0"))
     assert (dump.format, dump.size) == ("raw", PAGE)

@@ -16,6 +16,14 @@ from vmbus.inspection import MissingMemory, State
 
 LOST = State.LOST
 
+#: Why a page is lost that has too few bytes, and one that has too many: zlib, LZO and snappy tell it differently.
+SHORT = r"its page, stored with \w+, decodes to 100 bytes, not 4096$"
+LONG = (
+    r"its page, stored with zlib, decodes to more than 4096 bytes$"
+    r"|its page is stored with LZO, and damaged: a block decodes to more than 4096 bytes$"
+    r"|its page is stored with snappy, and damaged: a block says that it decodes to \d+ bytes; 4096 is the most$"
+)
+
 
 def test_that_an_image_is_of_zstd_is_said_at_once():
     image = kdump([(0, b"A" * 4096)], codec="zstd")
@@ -63,9 +71,9 @@ def test_where_the_interpreter_has_zstd_its_pages_are_decoded(zstd_of_this_inter
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (bytes(100), "decodes to 100 bytes"),
-        (bytes(4097), "decodes to more|more than 4096|4096 is the most"),
-        (bytes(1 << 16), "decodes to more|more than 4096|4096 is the most"),
+        (bytes(100), SHORT),
+        (bytes(4097), LONG),
+        (bytes(1 << 16), LONG),
         (None, "damaged"),
     ],
     ids=["short", "a byte too long", "much too long", "nonsense"],

@@ -11,9 +11,8 @@ from tests.inspection.dumps import (
     ring_image,
     sample_dump,
 )
+from vmbus.images import BytesSource, Segment, StoredDump
 from vmbus.inspection import (
-    MissingMemory,
-    PartialRingMem,
     Report,
     RingDevice,
     RingPlace,
@@ -21,10 +20,10 @@ from vmbus.inspection import (
     Selection,
     inspect_dump,
     inspect_memory,
+    memory_of,
     open_dump,
     sample_path,
 )
-from vmbus.inspection.ring_in_dump import Missing
 
 __all__ = [
     "EVIL_PATH",
@@ -79,10 +78,10 @@ def ring_with_a_hole() -> RingReport:
     place = RingPlace(0x5000, 4096, 8192, device=device, pages=(0x5000, 0x9000, 0x17000))
     packets = packet(4064, bytes(80)) + packet(4168, bytes(40))
     image = control_page(4232, 4064) + data_area(8192, (4064, packets))
-    memory = PartialRingMem.over(image)
-    assert isinstance(memory, PartialRingMem)
-    memory.missing = (Missing(4096, 8192, MissingMemory(0x17000)),)
-    return inspect_memory(memory, place=place)
+    dump = StoredDump(
+        BytesSource("image", memoryview(image)), [Segment(0x5000, 4096, 0), Segment(0x9000, 4096, 4096)]
+    )
+    return inspect_memory(memory_of(dump, place), place=place)
 
 
 def mixed_report() -> Report:

@@ -317,9 +317,30 @@ def test_rings_lie_as_far_apart_as_their_addresses_say():
     assert image == craft_ring(second) + bytes(0x4000) + craft_ring({**SMALL, "control": {"out": 8}})
 
 
-def test_a_ring_without_an_address_lies_behind_the_one_before_it():
-    rings = [{**SMALL, "address": 0x9000}, SMALL, {**SMALL, "control": {"out": 8}}]
-    assert craft({"rings": rings}) == 2 * craft_ring(SMALL) + craft_ring(rings[2])
+def test_rings_without_an_address_lie_in_order_behind_all_that_have_one():
+    other = {**SMALL, "control": {"out": 8}}
+    low, high = {**SMALL, "address": 0x9000}, {**other, "address": 0xB000}
+    made = craft_ring(SMALL) + craft_ring(other)
+    assert craft({"rings": [low, SMALL, other]}) == craft_ring(SMALL) + made
+    assert craft({"rings": [SMALL, other, high, low]}) == made + made
+
+
+def test_of_a_scattered_pair_the_outbound_ring_is_written_first():
+    def scattered(role: str, out: int, address: int, pair: int | None) -> dict:
+        place = {"address": address, "pages": [address], "role": role, "pair": pair}
+        return {**SMALL, **place, "control": {"out": out}}
+
+    rings = [
+        scattered("inbound", 8, 0x5000, 0x7000),
+        scattered("inbound", 16, 0x6000, None),
+        scattered("inbound", 24, 0x8000, 0x9000),
+        scattered("inbound", 32, 0xA000, 0x7000),
+        {**SMALL, "address": 0x9000},
+        scattered("outbound", 40, 0x9000, 0x8000),
+        scattered("outbound", 48, 0x7000, 0x5000),
+    ]
+    image = craft({"rings": rings})
+    assert [image[at + 4] for at in range(0, len(image), 8192)] == [0, 48, 8, 16, 40, 24, 32]
 
 
 def test_a_scattered_ring_is_put_together_behind_the_others():
@@ -351,9 +372,18 @@ REFUSED = {
     "data of another size": ({"data": "00" * 4096}, "data: has 4096 bytes, and data_size is 16384"),
     "half a byte": ({"data": "000"}, "data: is bytes in hex"),
     "unknown key": ({"packet": []}, "packet: is no key here; did you mean packets?"),
-    "unknown key like no other": ({"zzzzzz": 1}, "zzzzzz: is no key here"),
+    "unknown key like no other": ({"zzzzzz": 1}, "zzzzzz: is no key here; there are address, address_hex, "),
+    "unknown key of a range": (
+        {"packets": [{"type": "gpa-direct", "ranges": [{"length": 1}]}]},
+        "packets[0].ranges[0].length: is no key here; there are byte_count, byte_offset, pages, pages_hex",
+    ),
+    "another schema": ({"schema": "vmbus.inspect/2"}, "schema: is vmbus.inspect/1, not 'vmbus.inspect/2'"),
     "unknown word": ({"control": {"outt": 1}}, "control.outt: is no key here; did you mean out?"),
-    "word with a name": ({"control": {"other_words": {"16": 1}}}, "control.other_words.16: is no key"),
+    "word with a name": ({"control": {"other_words": {"16": 1}}}, "control.other_words.16: is no key here; "),
+    "word with no near one": (
+        {"control": {"other_words": {"x": 1}}},
+        "control.other_words.x: is no key here; there are 4, 5",
+    ),
     "word of 33 bits": ({"control": {"in": 2**32}}, "control.in: is 0 to 4294967295, not 4294967296"),
     "packets that are none": ({"packets": {}}, "packets: is a list, not an object"),
     "packet that is none": ({"packets": [7]}, "packets[0]: is an object, not 7"),
@@ -497,6 +527,10 @@ DOCUMENTS = {
     "a list": ([], "the document: is an object, not a list"),
     "no rings": ({"rings": []}, "rings: is empty"),
     "another schema": ({"schema": "vmbus.check/1", "rings": [SMALL]}, "schema: is vmbus.inspect/1, not"),
+    "another schema with other keys": (
+        {"schema": "vmbus.scan/1", "looked_at": 1, "rings": []},
+        "schema: is vmbus.insp",
+    ),
     "an unknown key": ({"rings": [SMALL], "ring": 1}, "ring: is no key here; did you mean rings?"),
     "rings in one place": (
         {"rings": [{**SMALL, "address": 0}, {**SMALL, "address": 4096}]},

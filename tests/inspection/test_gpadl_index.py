@@ -96,7 +96,7 @@ def test_a_body_that_is_missing_leaves_its_ring_out():
     pages = contiguous(26 + 28 * 3)
     messages = gpadl_messages(3, GPADL, pages)
     del messages[2]
-    (one,) = RingPages(found_in(messages)).page_lists()
+    (one,) = RingPages(found_in(messages)).page_lists(3, GPADL)
     assert one.pages == (*pages[:54], *[None] * 56)
     rings = only_channel([offer(3), open_channel(3, GPADL, 30), *messages])
     assert (rings.outbound_pages, rings.inbound_pages) == (tuple(pages[:30]), ())
@@ -105,7 +105,7 @@ def test_a_body_that_is_missing_leaves_its_ring_out():
 
 def test_a_list_without_an_open_channel_message_is_a_list_all_the_same():
     pages = contiguous(30)
-    (one,) = RingPages(found_in(gpadl_messages(3, GPADL, pages))).page_lists()
+    (one,) = RingPages(found_in(gpadl_messages(3, GPADL, pages))).page_lists(3, GPADL)
     assert (one.relid, one.gpadl, one.pages, one.doubts) == (3, GPADL, tuple(pages), ())
     assert one.address == 0x10000
     assert channel_rings(found_in(gpadl_messages(3, GPADL, pages))) == []
@@ -196,7 +196,7 @@ def test_a_page_that_is_listed_twice_is_doubted():
 
 def test_a_list_of_several_ranges_is_no_ring():
     header = gpadl_header(3, GPADL, [7, 8, 9], range_count=2, range_buflen=40, byte_count=4096)
-    assert list(RingPages(found_in([header])).page_lists()) == []
+    assert list(RingPages(found_in([header])).page_lists(3, GPADL)) == []
 
 
 @settings(max_examples=150, deadline=None)
@@ -247,7 +247,7 @@ def test_rings_are_right_or_left_out_whatever_is_lost_and_in_whatever_order(
 def test_of_one_thing_four_versions_are_kept_and_the_others_counted(make):
     index = RingPages(found_in([make(number) for number in range(9)]))
     assert index.left_out == 5
-    assert len(list(index.channels())) + len(list(index.page_lists())) <= 4
+    assert len(list(index.channels())) + len(list(index.page_lists(3, GPADL))) <= 4
 
 
 def test_of_the_bodies_of_a_gpadl_so_many_are_kept_and_the_others_counted():

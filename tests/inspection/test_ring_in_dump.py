@@ -11,9 +11,11 @@ from image_writers.kdump import kdump
 from image_writers.scene_rings import RingWriter
 
 from tests.inspection.scenes import dump_of_bytes
-from vmbus.errors import DumpError
+from vmbus.errors import CallerError, DumpError
+from vmbus.images import open_dump
 from vmbus.inspection import MissingMemory, RawDump, RingPlace, walk
-from vmbus.inspection.ring_in_dump import PartialRingMem, check_pages, memory_of, missing_findings
+from vmbus.inspection.ring_in_dump import DumpRingMem, check_pages, memory_of, missing_findings
+from vmbus.ring import IncomingRing, OutgoingRing
 
 PAGE = 4096
 SIZE = 5 * PAGE
@@ -76,7 +78,7 @@ def test_a_byte_of_a_missing_page_cannot_be_read_and_all_others_can(offset, leng
     if missing:
         with pytest.raises(MissingMemory) as caught:
             memory.read_at(offset, length)
-        assert caught.value.address == 0x12000
+        assert caught.value.address // PAGE == 0x12
     else:
         assert memory.read_at(offset, length) == (DATA + DATA)[offset : offset + length]
 
@@ -91,7 +93,7 @@ def test_a_record_in_a_missing_page_cannot_be_unpacked():
 
 def test_what_is_missing_is_a_finding_for_each_stretch():
     memory = memory_of(without_pages(1, 2, 4), RingPlace(0x10000, PAGE, SIZE))
-    assert isinstance(memory, PartialRingMem)
+    assert isinstance(memory, DumpRingMem)
     findings = list(missing_findings(memory))
     assert [(finding.check, finding.offset) for finding in findings] == [
         ("missing-memory", 0),
@@ -130,8 +132,53 @@ def test_packets_are_walked_up_to_the_missing_page():
 
 @pytest.mark.parametrize(
     ("pages", "hint"),
-    [((), "0 pages"), ((4096,), "1 pages"), ((4096, 8200), "0x2008"), ([0] * (2**19 + 2), "524290 pages")],
+    [
+        ((), "0 pages"),
+        ((4096,), "and 1 page is listed"),
+        ((4096, 8200), "0x2008"),
+        ([0] * (2**19 + 2), "524290 pages"),
+    ],
 )
 def test_pages_in_which_no_ring_can_lie_are_refused(pages, hint):
     with pytest.raises(DumpError, match=hint):
         check_pages(pages, "list")
+
+
+def test_who_looks_again_sees_what_is_there_by_then(tmp_path):
+    file = tmp_path / "ring.bin"
+    file.write_bytes(RING)
+    with open_dump(file) as dump:
+        memory = memory_of(dump, RingPlace(0, PAGE, SIZE))
+        unpack = memory.unpacker(struct.Struct("<Q"))
+        before = unpack(64)
+        with open(file, "r+b") as other:
+            other.write(struct.pack("<2I", 72, 40))
+            other.seek(PAGE + 64)
+            other.write(bytes(8))
+        assert unpack(64) == before  # read once, until it is asked for anew
+        assert list(memory.control[:2]) == [72, 40]
+        memory.acquire()
+        assert unpack(64) == (0,)
+
+
+def test_nothing_is_stored_into_a_dump(tmp_path):
+    file = tmp_path / "ring.bin"
+    file.write_bytes(RING)
+    with open_dump(file) as dump:
+        memory = memory_of(dump, RingPlace(0, PAGE, SIZE))
+        with pytest.raises(CallerError):
+            memory.write_at(0, b"12345678")
+        assert memory.control.readonly
+        for end in (IncomingRing, OutgoingRing):
+            with pytest.raises(CallerError):
+                end(memory).set_interrupt_mask(True) if end is IncomingRing else end(memory)
+    assert file.read_bytes() == RING
+
+
+def test_a_dump_that_was_closed_says_so(tmp_path):
+    file = tmp_path / "ring.bin"
+    file.write_bytes(RING)
+    with open_dump(file) as dump:
+        memory = memory_of(dump, RingPlace(0, PAGE, SIZE))
+    with pytest.raises(CallerError, match="is closed"):
+        memory.read_at(0, 16)

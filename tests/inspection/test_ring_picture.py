@@ -16,16 +16,17 @@ from hypothesis.strategies import booleans, builds, integers, lists, sampled_fro
 
 from tests.inspection.dumps import HISTORY, control_page, data_area, look, packet, ring_image, sample_dump
 from tests.inspection.html_reports import broken_ring, crowded_ring, doubtful_ring, filtered_ring
+from vmbus.images import BytesSource, Segment, StoredDump
 from vmbus.inspection import (
-    MissingMemory,
-    PartialRingMem,
+    DumpRingMem,
+    RingPlace,
     RingReport,
     Selection,
     inspect_dump,
     inspect_memory,
+    memory_of,
 )
 from vmbus.inspection.picture_rows import MOST_PIECES, NARROWEST, shares
-from vmbus.inspection.ring_in_dump import Missing
 from vmbus.inspection.ring_picture import MOST_BLOCKS, Kind, Picture, Stretch, draw_ring
 
 #: What a waiting packet is, by the check that speaks against it; any other check makes it broken.
@@ -44,13 +45,13 @@ def bytes_of(block: Stretch, size: int) -> set[int]:
 # -- any ring ------------------------------------------------------------------------------------
 
 
-def memory_with_holes(image: bytes, pages: Iterable[int]) -> PartialRingMem:
-    """A ring of which the data pages with these numbers are not in the image."""
-    memory = PartialRingMem.over(image)
-    assert isinstance(memory, PartialRingMem)
-    memory.missing = tuple(
-        Missing(4096 * page, 4096 * page + 4096, MissingMemory(0x10000 + 4096 * page)) for page in pages
-    )
+def memory_with_holes(image: bytes, pages: Iterable[int]) -> DumpRingMem:
+    """A ring of which these data pages are not in its image."""
+    holes = {4096 + 4096 * page for page in pages}
+    kept = [Segment(at, 4096, at) for at in range(0, len(image), 4096) if at not in holes]
+    dump = StoredDump(BytesSource("image", memoryview(image)), kept)
+    memory = memory_of(dump, RingPlace(0, 4096, len(image) - 4096))
+    assert isinstance(memory, DumpRingMem)
     return memory
 
 
@@ -137,7 +138,7 @@ def test_every_byte_stands_once_in_the_band_and_is_what_in_out_and_the_packets_s
 
 
 def holes_of(ring: RingReport) -> list[tuple[int, int]]:
-    missing = ring.memory.missing if isinstance(ring.memory, PartialRingMem) else ()
+    missing = ring.memory.missing if isinstance(ring.memory, DumpRingMem) else ()
     return [(one.start, one.end) for one in missing]
 
 

@@ -66,14 +66,17 @@ def lines(*rings: FoundRing, why: bool = False, **fields: object) -> list[str]:
 )
 def test_a_line_has_what_is_known_of_a_ring(one, words):
     head, title, line = lines(one)
-    assert head == "memory: elf, 1 ring in 1.5 MiB of memory"
+    assert head == "memory: elf, 1 ring in 1.5 MiB of memory that is not just zeros"
     assert title.split() == ["ADDRESS", "DATA", "ROLE", "WAITING", "FREE", "SCORE", "DEVICE"]
     assert line.split()[:7] == ["0x3f2000", *words]
 
 
 def test_of_an_unknown_size_it_is_said_what_it_is_at_least_and_what_perhaps():
     one = ring(data_size=None, data_size_candidates=(4096, 8192, 12288, 16384, 20480))
-    assert lines(one)[-1].endswith("size unknown: at least 4096, perhaps 4096, 8192, 12288, 16384")
+    assert lines(one)[-1].endswith(
+        "size unknown: at least 4096, perhaps 4096, 8192, 12288, 16384 (the likeliest first)"
+    )
+    assert lines(one._replace(data_size_candidates=(8192,)))[-1].endswith("at least 4096, perhaps 8192")
     assert lines(one._replace(data_size_candidates=()))[-1].endswith("size unknown: at least 4096")
 
 

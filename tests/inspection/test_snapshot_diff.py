@@ -25,19 +25,20 @@ from tests.inspection.dumps import (
 )
 from tests.known_bugs import known_bug
 from vmbus.errors import CallerError, RingFull
+from vmbus.images import BytesSource, Segment, StoredDump
 from vmbus.inspection import (
-    MissingMemory,
-    PartialRingMem,
+    DumpRingMem,
     RingDiff,
+    RingPlace,
     Severity,
     Trust,
     diff,
     diff_reports,
     inspect_dump,
     inspect_memory,
+    memory_of,
     recover,
 )
-from vmbus.inspection.ring_in_dump import Missing
 from vmbus.memory import FlatRingMem
 from vmbus.ring import connected_rings
 
@@ -501,10 +502,12 @@ def test_over_any_bytes_nothing_is_raised(seed, words, same, nearly):
     assert report.to_json()
 
 
-def partial(image: bytes, start: int, end: int) -> PartialRingMem:
-    """A ring of which the data from `start` to `end` is not in the image."""
-    memory = PartialRingMem.over(image)
-    memory.missing = (Missing(start, end, MissingMemory(0x7000)),)
+def partial(image: bytes, start: int, end: int) -> DumpRingMem:
+    """The ring of an image that does not have its data from `start` to `end`."""
+    kept = [Segment(0, 4096 + start, 0), Segment(4096 + end, len(image) - 4096 - end, 4096 + end)]
+    dump = StoredDump(BytesSource("image", memoryview(image)), kept)
+    memory = memory_of(dump, RingPlace(0, 4096, len(image) - 4096))
+    assert isinstance(memory, DumpRingMem)
     return memory
 
 

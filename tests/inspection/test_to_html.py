@@ -37,7 +37,16 @@ from tests.inspection.html_reports import (
     report_of,
     ring_with_a_hole,
 )
-from vmbus.inspection import RingReport, inspect_dump, open_dump, report_to_html, sample_path
+from vmbus.inspection import (
+    Finding,
+    RingReport,
+    Severity,
+    inspect_dump,
+    open_dump,
+    report_to_html,
+    sample_path,
+)
+from vmbus.inspection.html_page import STYLE
 
 VOID = {"meta", "link", "br", "hr", "img", "input"}
 
@@ -304,6 +313,28 @@ def test_the_page_says_whose_ring_it_is_where_its_pages_lie_and_which_bytes_are_
     (row,) = [row for row in read.rows if row[0] == "0x0fe0"]
     assert "broken: missing-memory" in row[-1]
     assert "address 0x17000 is not in the image" in row[-1]
+
+
+def test_in_the_list_of_rings_a_word_comes_before_those_that_something_is_wrong_with():
+    sound, corrupt = look(ring_image([packet(0, b"payload!")])), look(ring_image([packet(0, kind=99)]))
+    error = Finding("index-range", Severity.ERROR, None, "by hand")
+    doubted = sound._replace(findings=[error])
+    noted = sound._replace(findings=[error._replace(severity=Severity.NOTE)])
+    page = "".join(report_to_html(report_of(sound, corrupt, doubted, noted)))
+    listed = re.findall(r"<li([^>]*)>(<b>[a-z]+</b> )?<a href=\"#r\d\">", page)
+    assert listed == [
+        ("", ""),
+        (' class="error"', "<b>corrupt</b> "),
+        (' class="error"', "<b>errors</b> "),
+        ("", ""),
+    ]
+
+
+def test_words_in_the_head_of_a_row_are_never_broken():
+    assert re.findall(r"^ *([^{}\n]*?) *{[^}]*overflow-wrap: anywhere", STYLE, re.MULTILINE) == [
+        ".control td"
+    ]
+    assert re.search(r"^th {[^}]*overflow-wrap: normal", STYLE, re.MULTILINE)
 
 
 def test_the_two_rings_of_a_pair_name_each_other():

@@ -48,6 +48,7 @@ RING = {
     "data_size": int,
     "data_size_known": bool,
     "role": (str, None),
+    "pair": (int, None),
     "device": (dict, None),
     "pages": (list, None),
     "control": dict,
@@ -177,6 +178,7 @@ def test_one_document_spelled_out():
                 "data_size": 4096,
                 "data_size_known": True,
                 "role": None,
+                "pair": None,
                 "device": None,
                 "pages": None,
                 "control": {

@@ -22,12 +22,9 @@ from vmbus.protocols import (
     OFFER,
     OPEN_CHANNEL,
     MessageFault,
-    MessageHeader,
-    MessageType,
     OfferFlags,
     parse_gpadl_body,
     parse_gpadl_header,
-    parse_header,
     parse_offer,
     parse_open_channel,
 )
@@ -166,13 +163,6 @@ def test_a_message_of_another_type_is_refused(name):
     with pytest.raises(PeerError, match="type 2") as caught:
         parse(b"\2" + message[1:])
     assert (caught.value.kind, caught.value.found) == (MessageFault.OTHER_TYPE, 2)
-
-
-def test_what_every_message_starts_with_can_be_looked_at_alone():
-    assert parse_header(offer(3)) == MessageHeader(MessageType.OFFER, 0)
-    assert MessageType(parse_header(b"\7" + bytes(7)).type).label == "unknown-7"
-    with pytest.raises(PeerError):
-        parse_header(bytes(7))
 
 
 @settings(max_examples=100, deadline=None)

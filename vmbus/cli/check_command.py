@@ -1,9 +1,10 @@
 """Say what is wrong with rings: every check, one line a finding, and a verdict for each ring.
 
-A file is taken for one ring, or for the two rings of a channel, as `vmbus inspect` takes it.  The lines are
-for grep:
+A raw file is taken for one ring, or for the two rings of a channel, as `vmbus inspect` takes it; of a memory
+image all rings that a scan finds are checked, or the one at --address.  The lines are for grep:
 
     FILE: ring ADDRESS: OFFSET: SEVERITY: CHECK: what is wrong
+    FILE: ring ADDRESS (ROLE of DEVICE, channel N): … where the device is known
     FILE: ring ADDRESS: verdict: whose turn it is, and who may be owed a signal
     FILE: image: SEVERITY: CHECK: what is wrong with the file
 
@@ -20,31 +21,28 @@ from typing import Any
 
 from vmbus.errors import DumpError
 from vmbus.inspection import (
+    CHECK_SCHEMA,
     CHECKS,
+    CheckedFile,
     Dump,
     Report,
-    RingReport,
     Selection,
-    finding_to_json,
-    owed_signals,
-    owed_to_json,
-    place_of,
-    stuck_findings,
-    verdict_text,
+    check_list_to_json,
+    check_to_json,
+    check_to_json_lines,
 )
 
-from .dump_input import dump_of
+from .dump_input import dump_of, refuse_capture
 from .output import UsageError, print_json, print_json_lines, print_lines, printable, report
-from .ring_options import add_ring_options, rings_of
+from .ring_options import add_ring_options, asks_for_ring, rings_of
 
 __all__ = ["add_arguments", "execute"]
-
-SCHEMA = "vmbus.check/1"
 
 EXAMPLES = """\
 examples:
   vmbus check ring.bin
   vmbus check dumps/*.bin | grep -v ': verdict: '
+  vmbus check guest.vmcore --jsonl
   vmbus check hung.raw --address 0x3f2000 --data-size 16K --assume-quiescent
   vmbus check ring.bin --json | jq '.files[].rings[].verdict'
 
@@ -72,7 +70,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     add_ring_options(parser)
     form = parser.add_argument_group("how to show it").add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help=f"one document, {SCHEMA}")
+    form.add_argument("--json", action="store_true", help=f"one document, {CHECK_SCHEMA}")
     form.add_argument("--jsonl", action="store_true", help="an object a line: findings and verdicts")
 
 
@@ -95,13 +93,13 @@ def execute(arguments: Namespace) -> int:
     statuses: list[int] = []
     files = checked_files(arguments, statuses)
     if arguments.json:
-        documents = list(files)
-        if documents:  # where nothing could be checked, nothing is printed
-            print_json({"schema": SCHEMA, "assume_quiescent": arguments.assume_quiescent, "files": documents})
+        document = check_to_json(files, assume_quiescent=arguments.assume_quiescent)
+        if document["files"]:  # where nothing could be checked, nothing is printed
+            print_json(document)
     elif arguments.jsonl:
-        print_json_lines(one for document in files for one in json_lines(document))
+        print_json_lines(one for file in files for one in check_to_json_lines(file))
     else:
-        print_lines(line for document in files for line in text_lines(document))
+        print_lines(line for file in files for line in text_lines(file.to_json()))
     return max(statuses)
 
 
@@ -117,21 +115,11 @@ def check_usage(arguments: Namespace) -> None:
 
 def print_list(arguments: Namespace) -> None:
     """Every check: in columns, or as objects."""
-    if arguments.json or arguments.jsonl:
-        rows = [
-            {
-                "check": check.name,
-                "severities": [severity.value for severity in check.severities],
-                "subject": check.subject,
-                "meaning": check.meaning,
-                "source": check.source,
-            }
-            for check in CHECKS
-        ]
-        if arguments.json:
-            print_json({"schema": SCHEMA, "checks": rows})
-        else:
-            print_json_lines(rows)
+    if arguments.json:
+        print_json(check_list_to_json())
+        return
+    if arguments.jsonl:
+        print_json_lines(check_list_to_json()["checks"])
         return
     width = max(len(check.name) for check in CHECKS)
     print_lines(
@@ -144,8 +132,8 @@ def print_list(arguments: Namespace) -> None:
 # -- one file after the other ------------------------------------------------------------------------
 
 
-def checked_files(arguments: Namespace, statuses: list[int]) -> Iterator[dict[str, Any]]:
-    """The object of each file that could be checked; of each file its exit status goes to `statuses`.
+def checked_files(arguments: Namespace, statuses: list[int]) -> Iterator[CheckedFile]:
+    """Each file that could be checked; of each file its exit status goes to `statuses`.
 
     Where there is but one file, its error is the command's.
     """
@@ -153,47 +141,26 @@ def checked_files(arguments: Namespace, statuses: list[int]) -> Iterator[dict[st
         one = Namespace(**{**vars(arguments), "file": path})
         try:
             dump = dump_of(one)
-            found = rings_of(one, dump, Selection(limit=0))
+            found = rings_in(one, dump)
         except DumpError as error:
             if len(arguments.files) < 2:
                 raise
             report(str(error))
             statuses.append(2)
             continue
-        document = file_to_json(dump, found, quiescent=arguments.assume_quiescent)
-        statuses.append(0 if document.pop("is_sound") else 1)
-        yield document
+        checked = CheckedFile(found, assume_quiescent=arguments.assume_quiescent)
+        statuses.append(0 if checked.is_sound else 1)
+        yield checked
 
 
-def file_to_json(dump: Dump, found: Report, *, quiescent: bool) -> dict[str, Any]:
-    """One item of "files"; every form is made of it."""
-    rings = [ring_to_json(ring, quiescent=quiescent) for ring in found.rings]
-    of_file = [finding_to_json(finding) for finding in dump.findings]
-    serious = any(finding["severity"] != "note" for finding in of_file)
-    is_stuck = any(ring["stuck"] for ring in rings)
-    return {
-        "source": {"path": found.path, "format": found.format, "size": found.size},
-        "findings": of_file,
-        "rings": rings,
-        "is_sound": found.is_sound and not serious and not is_stuck,
-    }
-
-
-def ring_to_json(ring: RingReport, *, quiescent: bool) -> dict[str, Any]:
-    """One item of "rings"; "stuck" is null where one snapshot cannot say."""
-    findings = [*ring.findings, *(stuck_findings(ring) if quiescent else ())]
-    return {
-        "address": ring.place.address,
-        "address_hex": f"{ring.place.address:#x}",
-        "role": ring.place.role,
-        "data_size": ring.place.data_size,
-        "verdict": ring.verdict.value,
-        "verdict_text": verdict_text(ring),
-        "reader_needs_signal": ring.reader_needs_signal,
-        "writer_needs_signal": ring.writer_needs_signal,
-        "stuck": [owed_to_json(owed) for owed in owed_signals(ring)] if quiescent else None,
-        "findings": [{**finding_to_json(finding), "place": place_of(ring, finding)} for finding in findings],
-    }
+def rings_in(arguments: Namespace, dump: Dump) -> Report:
+    """The rings of a dump; DumpError that names the other command for a capture."""
+    try:
+        return rings_of(arguments, dump, Selection(limit=0))
+    except DumpError:
+        if not asks_for_ring(arguments):
+            refuse_capture(dump)
+        raise
 
 
 def text_lines(document: dict[str, Any]) -> Iterator[str]:
@@ -202,23 +169,19 @@ def text_lines(document: dict[str, Any]) -> Iterator[str]:
     for finding in document["findings"]:
         yield f"{path}: image: {words_of(finding)}"
     for ring in document["rings"]:
-        start = f"{path}: ring {ring['address_hex']}"
+        start = f"{path}: ring {ring['address_hex']}{owner_of(ring)}"
         for finding in ring["findings"]:
             yield f"{start}: {finding['place']}: {words_of(finding)}"
         yield f"{start}: verdict: {ring['verdict_text']}{'; stuck' if ring['stuck'] else ''}"
 
 
+def owner_of(ring: dict[str, Any]) -> str:
+    """Whose a ring is, where that is known."""
+    device = ring["device"]
+    if device is None:
+        return ""
+    return f" ({ring['role']} of {device['class_name'] or device['class']}, channel {device['channel']})"
+
+
 def words_of(finding: dict[str, Any]) -> str:
     return f"{finding['severity']}: {finding['check']}: {finding['message']}"
-
-
-def json_lines(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """One file's document object by object, each with its kind and its file."""
-    path = document["source"]["path"]
-    for finding in document["findings"]:
-        yield {"schema": SCHEMA, "kind": "finding", "path": path, "ring": None, **finding}
-    for ring in document["rings"]:
-        findings = ring.pop("findings")
-        for finding in findings:
-            yield {"schema": SCHEMA, "kind": "finding", "path": path, "ring": ring["address"], **finding}
-        yield {"schema": SCHEMA, "kind": "verdict", "path": path, **ring}

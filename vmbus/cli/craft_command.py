@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from vmbus.errors import CallerError, DumpError
 
-from .output import UsageError, print_json
+from .output import UsageError, print_json, report
 from .output_file import check_not_input, check_output, write_output
 
 __all__ = ["add_arguments", "execute"]
@@ -38,13 +38,16 @@ of a ring:
 of a packet:
   type or type_value, flags or flags_value, transaction_id, payload (hex, padded with zeros to 8 bytes),
   header (hex) or ranges and transfer_page_set_id; "footer": null leaves the footer out, as QEMU does;
-  raw (hex) is all bytes of a packet that no reader takes
+  raw (hex) is all bytes of a packet that no reader takes.  A packet whose bytes the image did not have (broken:
+  missing-memory) is left out, which a line on standard error says
 
 What else inspect prints (verdict, findings, …) is passed over.  "comment" may stand anywhere.  What is said
-twice must agree.  Several rings lie as far apart as their addresses say, the lowest at the start of OUT.
+twice must agree.  Several rings lie as far apart as their addresses say, the lowest at the start of OUT;
+those without an address, and those whose pages were scattered, lie behind them.
 OUT has at most 4 GiB, and SPEC 1 GiB.
 
-exit status: 0 done; 2 could not be done, and then no file is written or changed.
+exit status: 0 done; 1 done, and packets were left out; 2 could not be done, and then no file is written or
+changed.
 """
 
 
@@ -58,7 +61,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def execute(arguments: Namespace) -> int:
-    """Make the image, or print the example."""
+    """Make the image, or print the example; 1 when packets had to be left out."""
     from vmbus.inspection import CRAFT_EXAMPLE, craft_image
 
     if arguments.example:
@@ -78,7 +81,20 @@ def execute(arguments: Namespace) -> int:
         raise DumpError(str(error), path=name) from error
     to_file = arguments.output not in (None, "-")
     write_output(arguments.output, lambda stream: image.write(stream, holes=to_file))
-    return 0
+    if not image.left_out:
+        return 0
+    report(f"{name}: {left_out_words(image.left_out)}")
+    return 1
+
+
+def left_out_words(count: int) -> str:
+    """What to say of packets that were passed over."""
+    which = (
+        "1 packet is left out: its bytes were"
+        if count == 1
+        else f"{count} packets are left out: their bytes were"
+    )
+    return f"{which} not in the image, and zeros stand there"
 
 
 def spec_bytes(given: str, name: str) -> bytes:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import os
 from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
 
 from vmbus.errors import DumpError
 from vmbus.inspection import DIFF_SCHEMA, Dump, Report, Selection, diff_reports, inspect_memory, memory_of
 
 from .dump_input import dump_of
 from .output import UsageError, number, print_json, print_lines
+from .output import report as complain
 from .ring_options import add_ring_options, rings_of
 
 __all__ = ["add_arguments", "execute"]
@@ -61,11 +63,16 @@ def execute(arguments: Namespace) -> int:
     before = options_for(arguments, arguments.a)
     earlier, later = dump_of(before), dump_of(options_for(arguments, arguments.b))
     found = rings_of(before, earlier, Selection(limit=0))
-    report = diff_reports(found, same_rings(later, found, arguments.offset_b))
+    failed: list[DumpError] = []
+    report = diff_reports(found, same_rings(later, found, arguments.offset_b, failed.append))
     if arguments.json:
         print_json(report.to_json())
     else:
         print_lines(report.to_lines())
+    for error in failed:
+        complain(f"{error}; that ring is not compared")
+    if failed:
+        return 2
     return 0 if report.is_sound else 1
 
 
@@ -83,12 +90,15 @@ def options_for(arguments: Namespace, path: str) -> Namespace:
     return Namespace(**{**vars(arguments), "file": path, "sample": False})
 
 
-def same_rings(dump: Dump, earlier: Report, address: int | None) -> Report:
+def same_rings(
+    dump: Dump, earlier: Report, address: int | None, on_error: Callable[[DumpError], object]
+) -> Report:
     """The rings of another dump at the places where an earlier one has them.
 
-    address   where the first of them is; None: at the same place
+    address    where the first of them is; None: at the same place
+    on_error   told of a ring that cannot be read, where others can
 
-    Raises DumpError when the dump ends before them.
+    Raises DumpError when none can.
     """
     shift = 0 if address is None else address - earlier.rings[0].place.address
     rings = []
@@ -106,5 +116,10 @@ def same_rings(dump: Dump, earlier: Report, address: int | None) -> Report:
                 path=dump.path,
                 place=dump.size,
             )
-        rings.append(inspect_memory(memory_of(dump, place), place=place, selection=Selection(limit=0)))
+        try:
+            rings.append(inspect_memory(memory_of(dump, place), place=place, selection=Selection(limit=0)))
+        except DumpError as error:
+            if len(earlier.rings) == 1:
+                raise
+            on_error(error)
     return Report(dump.path, dump.format, dump.size, rings)

@@ -27,7 +27,7 @@ from vmbus.inspection import (
 )
 from vmbus.sizes import PAGE_SIZE
 
-from .dump_input import dump_of
+from .dump_input import dump_of, refuse_capture
 from .output import UsageError, number, print_json, print_json_lines, print_lines
 from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
 from .ring_options import add_ring_options, asks_for_ring, rings_of
@@ -162,14 +162,8 @@ def shown_rings(arguments: Namespace, dump: Dump) -> Report:
     except DumpError:
         if asks_for_ring(arguments):
             raise
-        from vmbus.inspection import is_capture  # takes a while, and no ring is shown
-
-        if not is_capture(dump):
-            raise
-        raise DumpError(
-            "is a capture, not a dump: `vmbus convert` reads it, with --to jsonl for its packets as text",
-            path=dump.path,
-        ) from None
+        refuse_capture(dump)
+        raise
 
 
 def of_device(report: Report, device: str | None) -> Report:
@@ -251,8 +245,9 @@ def check_written(arguments: Namespace, option: str) -> None:
 
     if asks_for_queue(arguments):
         raise UsageError(f"--{option} is of rings, and --queue-size makes it a virtqueue")
-    check_output(getattr(arguments, option), binary=option == "pcapng")
-    check_not_input(getattr(arguments, option), sample_path() if arguments.sample else arguments.file)
+    path, name = getattr(arguments, option), f"--{option}"
+    check_output(path, binary=option == "pcapng", option=name)
+    check_not_input(path, sample_path() if arguments.sample else arguments.file, option=name)
 
 
 def packet_type(text: str) -> str:

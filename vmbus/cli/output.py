@@ -65,10 +65,10 @@ def checked(check: Callable[[int], int]) -> Callable[[str], int]:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Lines of text; characters that the terminal does not know are replaced."""
+    """Lines of text; what the terminal does not know is replaced, and what it would obey is escaped."""
     encoding = sys.stdout.encoding or "utf-8"
     for line in lines:
-        print(line.encode(encoding, "replace").decode(encoding))
+        print(printable(line).encode(encoding, "replace").decode(encoding))
 
 
 def print_json(document: dict[str, Any]) -> None:

@@ -37,18 +37,23 @@ class Nowhere(io.RawIOBase):
         return len(data)  # type: ignore[arg-type]
 
 
-def check_output(path: str | None, *, binary: bool) -> None:
-    """Raise UsageError for bytes that would go to a terminal; `path` None or - is standard output."""
+def check_output(path: str | None, *, binary: bool, option: str = "-o") -> None:
+    """Raise UsageError for bytes that would go to a terminal; `path` None or - is standard output.
+
+    option   the one that names the file
+    """
     if path == "":
-        raise UsageError("-o is followed by nothing: which file? (- or no -o for standard output)")
+        stdout = "- or no -o" if option == "-o" else "-"
+        raise UsageError(f"{option} is followed by nothing: which file? ({stdout} for standard output)")
     if binary and path in (None, "-") and sys.stdout is not None and sys.stdout.isatty():
-        raise UsageError("this would write binary data to the terminal: use -o FILE, or a pipe")
+        raise UsageError(f"this would write binary data to the terminal: use {option} FILE, or a pipe")
 
 
-def check_not_input(path: str | None, given: str) -> None:
+def check_not_input(path: str | None, given: str, *, option: str = "-o") -> None:
     """Raise UsageError when the output is the very file that is read: it would be gone.
 
-    given   the name of the input; - is standard input
+    given    the name of the input; - is standard input
+    option   the one that names the output
     """
     if path is None or path == "-":
         return
@@ -59,7 +64,7 @@ def check_not_input(path: str | None, given: str) -> None:
         return  # there is no such file yet, or none to read: that is told where it is opened
     if stat.S_ISREG(written.st_mode) and os.path.samestat(read, written):
         raise UsageError(
-            f"{path} is the input itself, and would be overwritten: give -o another name, and rename it then"
+            f"{path} is the input itself, and would be overwritten: give {option} another name, and rename it then"
         )
 
 

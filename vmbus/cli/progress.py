@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from time import monotonic
 
+from .output import printable
+
 __all__ = ["Progress"]
 
 #: Seconds between two lines.
@@ -20,7 +22,7 @@ class Progress:
     """
 
     def __init__(self, name: str) -> None:
-        self._name = name
+        self._name = printable(name)
         self._visible = sys.stderr is not None and sys.stderr.isatty()
         self._next = 0.0
         self._shown = False

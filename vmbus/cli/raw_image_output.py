@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
@@ -10,8 +9,10 @@ from typing import Any, BinaryIO
 from vmbus.errors import CallerError
 from vmbus.inspection import Dump, Run, Severity, State
 
+from .dump_input import refuse_capture
 from .output import UsageError, number, report
 from .output_file import write_output
+from .progress import Progress
 
 __all__ = ["IMAGE_FORM", "add_image_options", "check_image_usage", "execute_raw_image"]
 
@@ -45,11 +46,11 @@ def execute_raw_image(arguments: Namespace, dump: Dump) -> int:
     """Write the image's memory; 1 when some of it is missing, which lines on standard error then say."""
     from vmbus.images import write_raw_image
 
+    refuse_capture(dump)
     made: Any = None
     limits = {
         name: getattr(arguments, name) for name in ("start", "end") if getattr(arguments, name) is not None
     }
-    progress = Progress(dump.path)
 
     def produce(stream: BinaryIO) -> None:
         nonlocal made
@@ -58,10 +59,8 @@ def execute_raw_image(arguments: Namespace, dump: Dump) -> int:
         except CallerError as error:
             raise UsageError(f"-o {arguments.output}: {error}") from error
 
-    try:
+    with Progress(f"{dump.path}: ") as progress:
         write_output(arguments.output, produce)
-    finally:
-        progress.clear()
     assert made is not None
     lines = [*findings_of(dump), *missing_of(made.listed, made.places, made.missing)]
     for line in lines:
@@ -79,28 +78,9 @@ def findings_of(dump: Dump) -> Iterator[str]:
 def missing_of(listed: Sequence[Run], places: int, missing: Mapping[State, int]) -> Iterator[str]:
     """Where memory is missing, the first places of it, and how much in all."""
     for run in listed:
-        yield f"{run.start:#x} to {run.end:#x} {run.state.value}{f': {run.why}' if run.why else ''}"
+        yield f"{run.start:#x} to {run.end - 1:#x} {run.state.value}{f': {run.why}' if run.why else ''}"
     if places > len(listed):
         yield f"and {places - len(listed)} more places"
     if places:
         counts = " and ".join(f"{count} bytes {state.value}" for state, count in missing.items())
         yield f"{counts}, which read as zeros in the raw image"
-
-
-class Progress:
-    """How far a long command is, on standard error where that is a terminal; elsewhere nothing."""
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        self.percent = -1
-        self.shown = sys.stderr is not None and sys.stderr.isatty()
-
-    def show(self, done: int, total: int) -> None:
-        percent = done * 100 // total if total else 100
-        if self.shown and percent != self.percent:
-            self.percent = percent
-            print(f"\r{percent:3}% of {total >> 20} MiB", end="", file=sys.stderr, flush=True)
-
-    def clear(self) -> None:
-        if self.shown and self.percent >= 0:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

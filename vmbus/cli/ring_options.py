@@ -14,11 +14,15 @@ from vmbus.inspection import Dump, RawDump, Report, Selection, inspect_dump
 from vmbus.sizes import PAGE_SIZE, check_data_size, check_header_size
 
 from .output import UsageError, checked, number
+from .progress import Progress
 
-__all__ = ["MOST_PAGES", "add_ring_options", "asks_for_ring", "page_list", "rings_of"]
+__all__ = ["MOST_PAGES_OF_A_RING", "add_ring_options", "asks_for_ring", "page_list", "rings_of"]
+
+#: A file that lists pages is no longer than this.
+LARGEST_LIST = 16 << 20
 
 #: A ring has fewer pages than this.
-MOST_PAGES = 1 << 19
+MOST_PAGES_OF_A_RING = 1 << 19
 
 
 def add_ring_options(parser: ArgumentParser) -> None:
@@ -57,7 +61,7 @@ def add_ring_options(parser: ArgumentParser) -> None:
         "--map",
         metavar="FILE",
         help="where the parts of a raw file belong in memory: a copy of /proc/iomem, or lines of address, length "
-        "and offset",
+        "and offset, such as `0x1000 0x9f000 0x0`",
     )
 
 
@@ -71,14 +75,16 @@ def rings_of(arguments: Namespace, dump: Dump, selection: Selection | None = Non
     """The rings that the command line describes; DumpError when there is none."""
     if arguments.pages is not None and arguments.data_size is not None:
         raise UsageError("--pages says how much data there is; leave out --data-size")
-    return inspect_dump(
-        dump,
-        address=address_of(arguments, dump),
-        header_size=arguments.header_size,
-        data_size=arguments.data_size,
-        pages=arguments.pages,
-        selection=selection,
-    )
+    with Progress(f"{dump.path}: ") as progress:
+        return inspect_dump(
+            dump,
+            address=address_of(arguments, dump),
+            header_size=arguments.header_size,
+            data_size=arguments.data_size,
+            pages=arguments.pages,
+            selection=selection,
+            progress=progress.show,
+        )
 
 
 def address_of(arguments: Namespace, dump: Dump) -> int | None:
@@ -112,18 +118,23 @@ def page_list(text: str) -> tuple[int, ...]:
     """
     if text.startswith("@"):
         try:
-            with open(text[1:], encoding="ascii") as file:
-                text = file.read()
+            with open(text[1:], "rb") as file:
+                data = file.read(LARGEST_LIST + 1)
         except (OSError, ValueError) as error:
             raise ArgumentTypeError(f"{text[1:]}: {getattr(error, 'strerror', None) or error}") from error
+        if len(data) > LARGEST_LIST or not data.isascii():
+            raise ArgumentTypeError(
+                f"{text[1:]} is no list of pages: that is text, of {LARGEST_LIST} bytes at most"
+            )
+        text = data.decode("ascii")
     pages: list[int] = []
     for item in text.replace(",", " ").split():
         first, _, count = item.partition("*")
         start, times = number(first), number(count or "1")
         if start % PAGE_SIZE:
             raise ArgumentTypeError(f"{first} is no page: pages begin on multiples of {PAGE_SIZE}")
-        if len(pages) + times > MOST_PAGES:
-            raise ArgumentTypeError(f"a ring has fewer than {MOST_PAGES} pages")
+        if len(pages) + times > MOST_PAGES_OF_A_RING:
+            raise ArgumentTypeError(f"a ring has fewer than {MOST_PAGES_OF_A_RING} pages")
         pages += range(start, start + times * PAGE_SIZE, PAGE_SIZE)
     if len(pages) < 2:
         raise ArgumentTypeError("a ring has a control page and at least one data page")

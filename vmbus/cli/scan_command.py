@@ -7,7 +7,7 @@ scattered, and to name the device.  `vmbus inspect IMAGE --address N` then shows
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,6 +29,9 @@ from .output import UsageError, number, print_json, print_json_lines, print_line
 from .progress import Progress
 
 __all__ = ["add_arguments", "execute"]
+
+#: More processes do not help, and each has a copy of the program.
+MOST_JOBS = 256
 
 EXAMPLES = """\
 examples:
@@ -59,10 +62,15 @@ def add_arguments(parser: ArgumentParser) -> None:
     where.add_argument(
         "--map",
         metavar="FILE",
-        help="where the parts of a raw file belong: a copy of /proc/iomem, or lines of address, length and offset",
+        help="where the parts of a raw file belong: a copy of /proc/iomem, or lines of address, length and "
+        "offset, such as `0x1000 0x9f000 0x0`",
     )
     where.add_argument(
-        "--jobs", type=number, metavar="N", default=1, help="processes that share the work (default 1)"
+        "--jobs",
+        type=process_count,
+        metavar="N",
+        default=1,
+        help=f"processes that share the work, from 1 to {MOST_JOBS} (default 1)",
     )
     what = parser.add_argument_group("what to show")
     what.add_argument("--all", action="store_true", help="also pages that only look like control pages")
@@ -97,7 +105,12 @@ def execute(arguments: Namespace) -> int:
 
 def hint(one: ScanReport) -> str:
     if one.unsure:
-        return f"; {one.unsure} pages look like control pages of rings that were never used (--all)"
+        what = (
+            "1 page looks like the control page of a ring that was"
+            if one.unsure == 1
+            else f"{one.unsure} pages look like control pages of rings that were"
+        )
+        return f"; {what} never used (--all)"
     if one.format == "raw":
         return " (where the file is memory in several parts, --map says where they belong)"
     return ""
@@ -109,6 +122,17 @@ def is_damaged(one: ScanReport) -> bool:
     return lost or any(finding.severity is not Severity.NOTE for finding in one.findings)
 
 
+def process_count(text: str) -> int:
+    """A number of processes."""
+    try:
+        count = number(text)
+    except ArgumentTypeError:
+        count = 0
+    if not 1 <= count <= MOST_JOBS:
+        raise ArgumentTypeError(f"{text}: from 1 to {MOST_JOBS} processes")
+    return count
+
+
 def check_usage(arguments: Namespace) -> None:
     """Raise UsageError for options that contradict each other."""
     if not arguments.images:
@@ -117,8 +141,6 @@ def check_usage(arguments: Namespace) -> None:
         raise UsageError("--json is one document; --jsonl takes several images")
     if arguments.end is not None and arguments.end <= arguments.start:
         raise UsageError(f"--end {arguments.end:#x} is not behind --start {arguments.start:#x}")
-    if not 1 <= arguments.jobs <= 256:
-        raise UsageError(f"--jobs {arguments.jobs}: from 1 to 256 processes")
     if "-" in arguments.images and len(arguments.images) > 1:
         raise UsageError("- is the only image when it is one")
 
@@ -134,15 +156,29 @@ def reports(arguments: Namespace) -> Iterator[ScanReport | DumpError]:
     if arguments.end is not None:
         options = options._replace(end=arguments.end)
     if len(arguments.images) > 1 and arguments.jobs > 1:
-        yield from scan_many(arguments.images, options)
+        for path, one in zip(arguments.images, scan_many(arguments.images, options), strict=True):
+            yield one if isinstance(one, DumpError) or one.rings else checked_capture(path, one)
         return
     for path in arguments.images:
         with Progress(f"{path}: ") as progress:
             try:
-                yield scan(image_of(path, arguments), options, progress=progress.show)
+                image = image_of(path, arguments)
+                found = scan(image, options, progress=progress.show)
+                yield found if found.rings else checked_capture(image, found)
             except DumpError as error:
                 progress.clear()
                 yield error
+
+
+def checked_capture(image: Any, report: ScanReport) -> ScanReport | DumpError:
+    """The report on an image in which no ring was found; where that is a capture, why there is none."""
+    from .dump_input import refuse_capture
+
+    try:
+        refuse_capture(image)
+    except DumpError as error:
+        return error
+    return report
 
 
 def image_of(path: str, arguments: Namespace) -> Any:
@@ -169,4 +205,4 @@ def json_lines(one: ScanReport) -> Iterator[dict[str, Any]]:
     del document["rings"]
     yield {"schema": SCAN_SCHEMA, "kind": "image", **document}
     for ring in one.rings:
-        yield {"kind": "ring", "image": one.path, **found_ring_to_json(ring)}
+        yield {"kind": "ring", "path": one.path, **found_ring_to_json(ring)}

@@ -3,11 +3,13 @@
 `open_dump` finds out which format a file has.  What is only asked for with one format is imported when it is
 first asked for, from here like all the rest:
 
-    AvmlDump, ElfDump, KdumpDump, VmrsDump, WindowsDump, MappedDump   kinds of Dump
-    HyperVStorage, ChannelPages                                       what a Hyper-V saved state holds besides
-    load_mapped, parse_map, read_map, MemoryMap                       raw memory in several parts
-    unpack, unflatten, FlattenedSource                                what wraps an image
-    SparseWriter, write_raw_image, RawImage, LARGEST_RAW_IMAGE        and out again, as a raw file
+    AvmlDump, ElfDump, KdumpDump, VmrsDump, MappedDump           kinds of Dump
+    WindowsDump, BitmapDump                                      Windows crash dumps: BitmapDump those of types 5
+                                                                 and 6, with a bitmap; WindowsDump the others
+    HyperVStorage, ChannelPages                                  what a Hyper-V saved state holds besides
+    load_mapped, parse_map, read_map, MemoryMap                  raw memory in several parts
+    unpack, unflatten, FlattenedSource                           what wraps an image
+    SparseWriter, write_raw_image, RawImage, LARGEST_RAW_IMAGE   and out again, as a raw file
 
 Nothing here knows what a ring is.
 """
@@ -17,6 +19,7 @@ import typing
 from .dump import PIECE_SIZE, TOP, Dump, FilePlace, MissingMemory, Run, State
 from .dump_memory import DumpMemory
 from .findings import MOST_FINDINGS, Check, Finding, Findings, Severity
+from .missing_runs import MissingRuns
 from .open_image import open_dump, read_stream
 from .raw import RawDump, RawFileDump
 from .source import BytesSource, FileSource, Source
@@ -36,6 +39,7 @@ __all__ = [
     "Finding",
     "Findings",
     "MissingMemory",
+    "MissingRuns",
     "RawDump",
     "RawFileDump",
     "Run",
@@ -55,6 +59,7 @@ __all__ = [
 _LATER = (
     "LARGEST_RAW_IMAGE",
     "AvmlDump",
+    "BitmapDump",
     "ChannelPages",
     "ElfDump",
     "FlattenedSource",

@@ -23,6 +23,7 @@ from typing import NamedTuple, Protocol
 
 from vmbus.errors import DumpError
 
+from . import magics
 from .findings import Finding, Severity
 from .source import FileSource, Source
 from .sparse_file import temporary_file, write_sparse
@@ -134,10 +135,10 @@ def start_zstd() -> tuple[Decompressor, type[Exception]]:
 
 ZLIB = Format("zlib", b"", lambda: (Inflater(zlib.MAX_WBITS), zlib.error))
 FORMATS = (
-    Format("gzip", b"\x1f\x8b\x08", lambda: (Inflater(16 + zlib.MAX_WBITS), zlib.error)),
-    Format("xz", b"\xfd7zXZ\0", start_xz),
-    Format("bzip2", b"BZh", lambda: (bz2.BZ2Decompressor(), OSError)),
-    Format("zstd", b"\x28\xb5\x2f\xfd", start_zstd),
+    Format("gzip", magics.GZIP, lambda: (Inflater(16 + zlib.MAX_WBITS), zlib.error)),
+    Format("xz", magics.XZ, start_xz),
+    Format("bzip2", magics.BZIP2, lambda: (bz2.BZ2Decompressor(), OSError)),
+    Format("zstd", magics.ZSTD, start_zstd),
 )
 LONGEST_MAGIC = max(len(format.magic) for format in FORMATS)
 

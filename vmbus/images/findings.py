@@ -1,8 +1,9 @@
-"""What an inspection has to say about a ring, one sentence a finding.
+"""What there is to say about an image, or about what lies in it, one sentence a finding.
 
 A finding has the name of its check, a severity and a place.  An error means that a correct reader
-would refuse the ring; a warning, that something is there which no correct writer leaves; a note is
-for people only.  The names are those of check_list.CHECKS.
+would refuse what it is about; a warning, that something is there which no correct writer leaves; a
+note is for people only.  What a check of that name is about, a Check says: whoever looks at something
+has a list of those.
 """
 
 from __future__ import annotations

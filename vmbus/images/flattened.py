@@ -24,6 +24,7 @@ from typing import NamedTuple, NoReturn
 
 from vmbus.errors import DumpError
 
+from . import magics
 from .findings import Finding, Severity
 from .piece_index import PieceIndex
 from .source import Source
@@ -32,7 +33,6 @@ __all__ = ["MOST_RECORDS", "FlattenedSource", "unflatten"]
 
 #: signature, type, version; the records begin behind FIRST_RECORD bytes
 FILE_HEADER = Struct(">16sqq")
-SIGNATURE = b"makedumpfile\0\0\0\0"
 KNOWN_TYPE = KNOWN_VERSION = 1
 FIRST_RECORD = 4096
 
@@ -72,7 +72,7 @@ class FlattenedSource(Source):
     Raises DumpError when it is not flattened, has no record, or more than MOST_RECORDS.
 
     >>> from .source import BytesSource
-    >>> head = FILE_HEADER.pack(SIGNATURE, 1, 1).ljust(FIRST_RECORD, b"\\0")
+    >>> head = FILE_HEADER.pack(magics.FLATTENED, 1, 1).ljust(FIRST_RECORD, b"\\0")
     >>> records = RECORD.pack(4, 4) + b"EFGH" + RECORD.pack(0, 2) + b"AB" + RECORD.pack(-1, -1)
     >>> FlattenedSource(BytesSource("two pieces", memoryview(head + records))).read(0, 8)
     b'AB\\x00\\x00EFGH'
@@ -209,8 +209,10 @@ def check_header(source: Source) -> None:
     if source.size < FILE_HEADER.size:
         source.ends_before(0, FILE_HEADER.size)
     signature, kind, version = FILE_HEADER.unpack(source.read(0, FILE_HEADER.size))
-    if signature != SIGNATURE:
-        raise DumpError(f"begins with {signature!r}, not with {SIGNATURE!r}", path=source.path, place=0)
+    if signature != magics.FLATTENED:
+        raise DumpError(
+            f"begins with {signature!r}, not with {magics.FLATTENED!r}", path=source.path, place=0
+        )
     if (kind, version) != (KNOWN_TYPE, KNOWN_VERSION):
         raise DumpError(
             f"is flattened in a way that is not known: type {kind}, version {version}, in place of "

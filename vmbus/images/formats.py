@@ -1,6 +1,7 @@
 """What `from vmbus.images import …` gives of single formats: imported when the first of it is asked for."""
 
 from .compressed import unpack
+from .dmp_bitmap import BitmapDump
 from .flattened import FlattenedSource, unflatten
 from .hyperv_storage import Storage as HyperVStorage
 from .load_avml import AvmlDump
@@ -16,6 +17,7 @@ from .vmbus_context import ChannelPages
 __all__ = [
     "LARGEST_RAW_IMAGE",
     "AvmlDump",
+    "BitmapDump",
     "ChannelPages",
     "ElfDump",
     "FlattenedSource",

@@ -17,6 +17,8 @@ from struct import Struct
 from typing import NamedTuple
 from zlib import crc32
 
+from . import magics
+
 __all__ = [
     "FILE_HEADER",
     "FILE_VALUE",
@@ -46,7 +48,7 @@ __all__ = [
     "checksum",
 ]
 
-HEADER_SIGNATURE = 0x01282014
+HEADER_SIGNATURE = int.from_bytes(magics.HYPERV_STORAGE, "little")
 OBJECT_TABLE_SIGNATURE = 0x01110001
 KEY_TABLE_SIGNATURE = 0x0002
 REPLAY_LOG_SIGNATURE = 0x01110003

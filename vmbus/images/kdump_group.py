@@ -30,7 +30,7 @@ class PageState(Enum):
     PRESENT = (2, State.PRESENT, "")
     OTHER_PART = (3, State.LOST, "another part of this split dump has it")
     NOT_WRITTEN = (4, State.LOST, "the image is incomplete: nothing says where its page is stored")
-    BEHIND_THE_END = (5, State.LOST, "the file ends before")
+    BEHIND_THE_END = (5, State.LOST, "the file ends before its bytes")
     WRONG_LENGTH = (6, State.LOST, "its page is stored in a number of bytes that cannot be right")
     ZSTD = (7, State.LOST, "its page is stored with zstd, which this Python cannot decode")
     UNKNOWN_FLAGS = (8, State.LOST, "its page is stored with unknown flags, which this Python cannot decode")

@@ -13,11 +13,10 @@ from typing import NamedTuple, NoReturn
 
 from vmbus.errors import DumpError
 
+from . import magics
 from .findings import Finding, Severity
 from .kdump_layout import (
     BLOCK_SIZES,
-    DISKDUMP,
-    KDUMP,
     LARGEST_VERSION,
     MAIN_HEADER,
     OTHER_BLOCK_SIZES,
@@ -71,25 +70,12 @@ def read_header(source: Source) -> tuple[KdumpHeader, list[Finding]]:
     findings: list[Finding] = []
     if main.version > LARGEST_VERSION:
         warn(findings, "image-version", f"header version {main.version} is read as {LARGEST_VERSION}")
-    block_size = main.block_size
     wide = main.version >= WIDE_VERSION
     pages = sub.wide_max_mapnr if wide else main.max_mapnr
     split = main.version >= SPLIT_VERSION and sub.split == 1
-    start, end = 0, pages
-    if split:
-        start, end = (
-            (sub.wide_start, sub.wide_end) if wide else (sub.start_pfn & MASK_32, sub.end_pfn & MASK_32)
-        )
-        end = min(end, pages)
-        start = min(start, end)
-    blocks_each = -(-pages // (8 * block_size))
-    first_bitmap = (1 + main.sub_blocks) * block_size
-    second_bitmap = first_bitmap
-    room = main.bitmap_blocks
-    if main.bitmap_blocks >= 2 * blocks_each:
-        room = main.bitmap_blocks // 2
-        second_bitmap += room * block_size
-    mapped_pages = min(pages, room * block_size * 8)
+    start, end = part_of(sub, pages, wide=wide) if split else (0, pages)
+    first_bitmap = (1 + main.sub_blocks) * main.block_size
+    second_bitmap, mapped_pages = second_bitmap_of(main, pages)
     if mapped_pages < pages:
         message = (
             f"{main.bitmap_blocks} blocks of page bitmaps reach to page {mapped_pages:#x} of {pages:#x}: what "
@@ -99,7 +85,7 @@ def read_header(source: Source) -> tuple[KdumpHeader, list[Finding]]:
     header = KdumpHeader(
         version=main.version,
         status=Status(main.status),
-        block_size=block_size,
+        block_size=main.block_size,
         machine=main.machine.partition(b"\0")[0].decode("ascii", "backslashreplace"),
         phys_base=sub.phys_base,
         pages=pages,
@@ -109,9 +95,28 @@ def read_header(source: Source) -> tuple[KdumpHeader, list[Finding]]:
         split=split,
         first_bitmap=first_bitmap,
         second_bitmap=second_bitmap,
-        descriptors=first_bitmap + main.bitmap_blocks * block_size,
+        descriptors=first_bitmap + main.bitmap_blocks * main.block_size,
     )
     return header, findings
+
+
+def part_of(sub: SubHeader, pages: int, *, wide: bool) -> tuple[int, int]:
+    """The pages that this part of a split dump has: from the first up to the last."""
+    start, end = (sub.wide_start, sub.wide_end) if wide else (sub.start_pfn & MASK_32, sub.end_pfn & MASK_32)
+    end = min(end, pages)
+    return min(start, end), end
+
+
+def second_bitmap_of(main: MainHeader, pages: int) -> tuple[int, int]:
+    """Where the second bitmap is, or the only one, and of how many pages each has room for a bit."""
+    block_size = main.block_size
+    place = (1 + main.sub_blocks) * block_size
+    blocks_each = -(-pages // (8 * block_size))
+    room = main.bitmap_blocks
+    if main.bitmap_blocks >= 2 * blocks_each:
+        room = main.bitmap_blocks // 2
+        place += room * block_size
+    return place, min(pages, room * block_size * 8)
 
 
 def read_main_header(source: Source) -> MainHeader:
@@ -119,10 +124,10 @@ def read_main_header(source: Source) -> MainHeader:
         refuse(source, f"is {source.size} bytes long: too short for its main header", 0)
     first = source.read(0, MAIN_HEADER.size)
     main = MainHeader(*MAIN_HEADER.unpack(first))
-    if main.signature == DISKDUMP:
+    if main.signature == magics.DISKDUMP:
         refuse(source, "is a diskdump image, the format before kdump, which is not supported", 0)
-    if main.signature != KDUMP:
-        refuse(source, f"begins with {main.signature!r}, not with {KDUMP!r}", 0)
+    if main.signature != magics.KDUMP:
+        refuse(source, f"begins with {main.signature!r}, not with {magics.KDUMP!r}", 0)
     if main.block_size not in BLOCK_SIZES:
         for layout, machine in OTHER_BLOCK_SIZES:
             if layout.unpack_from(first)[0] in BLOCK_SIZES:

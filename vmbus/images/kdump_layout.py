@@ -16,8 +16,6 @@ from typing import NamedTuple
 __all__ = [
     "BLOCK_SIZES",
     "DESCRIPTOR",
-    "DISKDUMP",
-    "KDUMP",
     "LARGEST_VERSION",
     "MAIN_HEADER",
     "OTHER_BLOCK_SIZES",
@@ -27,10 +25,6 @@ __all__ = [
     "Status",
     "SubHeader",
 ]
-
-#: How a file begins; and one of the format that came before, whose sub header is another.
-KDUMP = b"KDUMP   "
-DISKDUMP = b"DISKDUMP"
 
 #: What a block may be long.
 BLOCK_SIZES = (4096, 8192, 16384, 32768, 65536)

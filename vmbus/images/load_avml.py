@@ -18,8 +18,9 @@ Sources: microsoft/avml src/image.rs and README.md; google/snappy framing_format
 
 from __future__ import annotations
 
+from . import magics
 from .dump import Dump, FilePlace, MissingMemory, State
-from .records import AVML_MAGIC, CUT, LIME_MAGIC, Record, RecordWalk
+from .records import CUT, Record, RecordWalk
 from .snappy import ChunkType
 from .snappy_chunks import (
     HEAD_SIZE,
@@ -79,7 +80,8 @@ class AvmlWalk(RecordWalk):
 
     def record_begins_at(self, place: int) -> bool:
         """Whether a record can begin there; the file can also end there."""
-        return place == self.source.size or self.bytes_at(place, len(LIME_MAGIC)) in (LIME_MAGIC, AVML_MAGIC)
+        first = self.bytes_at(place, len(magics.LIME))
+        return place == self.source.size or first in (magics.LIME, magics.AVML)
 
 
 class StreamWalk:

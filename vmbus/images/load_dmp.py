@@ -17,6 +17,7 @@ from itertools import pairwise
 from vmbus.errors import DumpError
 from vmbus.sizes import PAGE_SIZE
 
+from . import magics
 from .disjoint import outside
 from .dmp_bitmap import FORMAT, LEFT_OUT, BitmapDump, PageRanges
 from .dmp_layout import (
@@ -64,14 +65,14 @@ UNSUPPORTED = {
 
 def load(source: Source) -> Dump:
     """The memory in a dump; DumpError where it is of a type that holds none, or too damaged."""
-    if source.read(0, 8) == b"PAGEDUMP":
+    if source.read(0, 8) == magics.WINDOWS_32:
         raise DumpError(
             "is a crash dump of a 32-bit system, which is not supported; an ELF core or a raw image can be read",
             path=source.path,
             place=4,
         )
     header = DmpHeader(*HEADER.unpack(source.read(0, HEADER.size)))
-    if header.signature + header.kind != b"PAGEDU64":
+    if header.signature + header.kind != magics.WINDOWS_64:
         raise DumpError("does not begin as a Windows crash dump does", path=source.path, place=0)
     (number,) = DUMP_TYPE.unpack(source.read(0, DUMP_TYPE.size))
     kind = dump_type(number, source.path)

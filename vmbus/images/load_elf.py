@@ -19,6 +19,7 @@ from typing import NamedTuple, NoReturn
 
 from vmbus.errors import DumpError
 
+from . import magics
 from .dump import TOP, Dump, State
 from .findings import Finding, Severity
 from .source import Source
@@ -27,7 +28,7 @@ from .stored import Segment, StoredDump
 __all__ = ["MOST_PROGRAM_HEADERS", "ElfDump", "load"]
 
 #: More program headers than this are not a memory image: at 4 KiB a segment they would be 16 GiB.
-MOST_PROGRAM_HEADERS = 4_194_304
+MOST_PROGRAM_HEADERS = 1 << 20
 
 #: How many sections are looked at for the names that tell a Xen core.
 MOST_SECTIONS = 1024
@@ -65,24 +66,13 @@ class Section(NamedTuple):
     sh_info: int
 
 
-class ProgramHeader(NamedTuple):
-    p_type: int
-    p_flags: int
-    p_offset: int
-    p_vaddr: int
-    p_paddr: int
-    p_filesz: int
-    p_memsz: int
-    p_align: int
-
-
-MAGIC = b"\x7fELF"
 IDENTIFICATION_SIZE = 16
 CLASS, DATA = 4, 5  # places in the identification
 CLASS_64, LITTLE_ENDIAN = 2, 1
 
 ELF_HEADER = Struct("<16xHHIQQQIHHHHHH")
 SECTION = Struct("<IIQQQQII16x")
+#: p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz and p_align, of each program header.
 PROGRAM_HEADER_FIELDS = "<IIQQQQQQ"
 PROGRAM_HEADER_SIZE = 56
 
@@ -131,7 +121,7 @@ def load(source: Source) -> Dump:
 def read_header(source: Source) -> ElfHeader:
     """The header of a core of a kind that is read here."""
     first = source.read(0, min(IDENTIFICATION_SIZE, source.size))
-    if not first.startswith(MAGIC):
+    if not first.startswith(magics.ELF):
         raise DumpError("is no ELF file", path=source.path, place=0)
     if len(first) == IDENTIFICATION_SIZE and first[CLASS] == 1:
         raise DumpError("is a 32-bit ELF file; only 64-bit cores are read", path=source.path, place=CLASS)

@@ -205,10 +205,9 @@ class KdumpDump(Dump):
         except CodecError as error:
             raise DumpError(f"its page is stored with {codec.name}, and damaged: {error}") from error
         if len(page) != self._page_size:
-            size = f"{len(page)} bytes" if len(page) < self._page_size else "more bytes"
-            raise DumpError(
-                f"its page, stored with {codec.name}, decodes to {size} than the {self._page_size}"
-            )
+            size = self._page_size
+            found = f"{len(page)} bytes, not {size}" if len(page) < size else f"more than {size} bytes"
+            raise DumpError(f"its page, stored with {codec.name}, decodes to {found}")
         return page
 
     def _share(self, entry: Entry, page: bytes) -> None:
@@ -257,11 +256,16 @@ class KdumpDump(Dump):
         count = self._stored.before(header.end) - self._first_rank
         room = max(self.size - header.descriptors, 0) // DESCRIPTOR.size
         if count > room:
-            return f"the descriptors of {count - room} pages"
+            return (
+                "the descriptor of 1 page"
+                if count - room == 1
+                else f"the descriptors of {count - room} pages"
+            )
         last = min(count, GROUP_PAGES)
         table = read_table(self.source, header.descriptors + (count - last) * DESCRIPTOR.size, last)
         behind = entry_states(table, self._page_size, self.size).count(PageState.BEHIND_THE_END.code)
-        return f"the bytes of its last {behind} pages or more" if behind else ""
+        last_pages = "page" if behind == 1 else f"{behind} pages"
+        return f"the bytes of its last {last_pages} or more" if behind else ""
 
 
 def joined(stretches: Iterator[tuple[int, int, PageState]]) -> Iterator[tuple[int, int, PageState]]:

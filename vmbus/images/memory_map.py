@@ -5,8 +5,8 @@ A map is text in one of two forms:
     00001000-0009fbff : System RAM     lines of /proc/iomem.  Those of System RAM that are not indented lie
     00100000-7ffdffff : System RAM     in the file, in this order, without a gap (LiME format=raw)
 
-    0x1000    0x9ec00    0             lines of address, length, offset in the file; numbers as in Python,
-    0x100000  0x7fee0000 0x9ec00       or decimal; # starts a comment
+    0x1000    0x9ec00    0             lines of address, length, offset in the file; numbers as on a command
+    0x100000  2046M      0x9ec00       line: 4096, 0x1000, 4_096 or 4K (also M and G); # starts a comment
 
 Limits: MOST_LINES lines.  Addresses, lengths and offsets are in bytes.
 
@@ -38,6 +38,12 @@ IOMEM_LINE = re.compile(
     r"(?P<indent> *)(?P<first>[0-9a-f]+)-(?P<last>[0-9a-f]+) : (?P<name>.*)", re.IGNORECASE
 )
 MEMORY_NAME = "System RAM"
+
+#: By how many bits a letter behind a number shifts it.
+SUFFIXES = {"k": 10, "m": 20, "g": 30}
+
+#: What can be a number in hex without 0x in front.
+HEX_DIGITS = re.compile(r"[0-9a-f]{1,16}", re.IGNORECASE)
 
 
 class MemoryMap:
@@ -164,13 +170,22 @@ def meaningful(lines: list[str]) -> Iterator[tuple[int, str]]:
 
 
 def number_in(word: str, name: str, line: int) -> int:
+    shift = SUFFIXES.get(word[-1:].lower(), 0)
     try:
-        value = int(word, 0)
+        value = int(word[:-1] if shift else word, 0) << shift
     except ValueError:  # also more digits than Python cares to read
-        raise wrong_line(name, line, f"has {word[:30]!r}, which is no number") from None
+        message = f"has {word[:30]!r}, which is no number: write {in_hex(word)}"
+        raise wrong_line(name, line, message) from None
     if not 0 <= value < TOP:
         raise wrong_line(name, line, f"has {word[:30]}, which is not in 64 bits")
     return value
+
+
+def in_hex(word: str) -> str:
+    """What to write for a word that is no number."""
+    if HEX_DIGITS.fullmatch(word):
+        return f"0x{word.lstrip('0') or '0'} for hex"
+    return "4096, 0x1000, 4_096 or 4K"
 
 
 def wrong_line(name: str, number: int, what: str) -> DumpError:

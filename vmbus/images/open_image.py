@@ -15,6 +15,7 @@ from typing import BinaryIO, NamedTuple
 
 from vmbus.errors import DumpError
 
+from . import magics
 from .dump import Dump
 from .findings import Finding
 from .raw import RawDump, RawFileDump
@@ -74,24 +75,26 @@ class Format(NamedTuple):
 
     magic   bytes of it
     place   where in the file they are
+    what    what it is, with the name that `vmbus scan` has for it
     """
 
     magic: bytes
     place: int
     load: Callable[[Source], Dump]
+    what: str
 
 
 #: The formats of memory images; the first that fits counts.
 FORMATS = (
-    Format(b"\x7fELF", 0, elf),
-    Format(b"EMiL", 0, lime),
-    Format(b"AVML", 0, avml),
-    Format(b"KDUMP   ", 0, kdump),
-    Format(b"DISKDUMP", 0, kdump),
-    Format(b"PAGEDU64", 0, dmp),
-    Format(b"PAGEDUMP", 0, dmp),
-    Format(b"\x14\x20\x28\x01", 0, vmrs),
-    Format(b"\x14\x20\x28\x01", 4096, vmrs),
+    Format(magics.ELF, 0, elf, "an ELF core (elf)"),
+    Format(magics.LIME, 0, lime, "an image of LiME (lime)"),
+    Format(magics.AVML, 0, avml, "an image of AVML (avml)"),
+    Format(magics.KDUMP, 0, kdump, KDUMP_WORDS := "a compressed kernel dump (kdump)"),
+    Format(magics.DISKDUMP, 0, kdump, KDUMP_WORDS),
+    Format(magics.WINDOWS_64, 0, dmp, DMP_WORDS := "a Windows dump (dmp)"),
+    Format(magics.WINDOWS_32, 0, dmp, DMP_WORDS),
+    Format(magics.HYPERV_STORAGE, 0, vmrs, VMRS_WORDS := "a Hyper-V saved state (hyper-v-vmrs)"),
+    Format(magics.HYPERV_STORAGE, 4096, vmrs, VMRS_WORDS),
 )
 
 #: Images that are known by name alone: what they are, and what makes one of them that can be read.
@@ -110,8 +113,6 @@ UNSUPPORTED = (
 
 #: So many bytes are unpacked to see whether they are zlib's.
 TRIED = 4096
-
-FLATTENED = b"makedumpfile\0\0\0\0"
 
 
 def open_dump(
@@ -177,8 +178,15 @@ def dump_in(
 
 def loaded(source: Source, memory_map: str | os.PathLike[str] | None) -> Dump:
     """The memory in bytes that have no wrapping any more."""
+    known = format_of(source)
     if memory_map is None:
-        return loader_of(source)(source)
+        return (raw if known is None else known.load)(source)
+    if known is not None:
+        raise DumpError(
+            f"is {known.what}, which says itself where its memory belongs; --map is for raw files",
+            path=source.path,
+            place=known.place,
+        )
     from .memory_map import load_mapped, read_map
 
     return load_mapped(source, read_map(memory_map))
@@ -189,8 +197,8 @@ def unwrapped(source: Source, progress: Progress | None = None) -> tuple[Source,
     findings: list[Finding] = []
     unpacked = False
     for _ in range(MOST_WRAPPINGS):
-        first = first_bytes(source, len(FLATTENED))
-        if first == FLATTENED:
+        first = first_bytes(source, len(magics.FLATTENED))
+        if first == magics.FLATTENED:
             from .flattened import unflatten
 
             source, found = unflatten(source)
@@ -208,11 +216,7 @@ def unwrapped(source: Source, progress: Progress | None = None) -> tuple[Source,
 
 def is_compressed(source: Source, first: bytes) -> bool:
     """Whether a file is a compressed one: gzip, zlib, xz, bzip2 or zstd."""
-    if (
-        first[:3] in (b"\x1f\x8b\x08", b"BZh")
-        or first[:4] == b"\x28\xb5\x2f\xfd"
-        or first[:6] == b"\xfd7zXZ\0"
-    ):
+    if first.startswith((magics.GZIP, magics.BZIP2, magics.ZSTD, magics.XZ)):
         return True
     # zlib: a window of 32 KiB, or LiME's of 2 KiB, and a checksum that makes it a multiple of 31.
     if first[:1] not in (b"\x78", b"\x38") or int.from_bytes(first[:2], "big") % 31:
@@ -230,16 +234,17 @@ def begins_as_zlib(first: bytes) -> bool:
         return False
 
 
-def loader_of(source: Source) -> Callable[[Source], Dump]:
-    """What opens a source that has no wrapping."""
-    for magic, place, load in FORMATS:
-        if source.size >= place + len(magic) and source.read(place, len(magic)) == magic:
-            return load
+def format_of(source: Source) -> Format | None:
+    """The format of a source that has no wrapping; None: it is raw."""
+    for known in FORMATS:
+        length = len(known.magic)
+        if source.size >= known.place + length and source.read(known.place, length) == known.magic:
+            return known
     first = first_bytes(source, max(len(magic) for magic, _ in UNSUPPORTED))
     for magic, what in UNSUPPORTED:
         if first.startswith(magic):
             raise DumpError(f"is {what}", path=source.path, place=0)
-    return raw
+    return None
 
 
 def raw(source: Source) -> Dump:

@@ -14,6 +14,7 @@ from typing import BinaryIO, NamedTuple
 from vmbus.errors import CallerError, DumpError
 
 from .dump import TOP, Dump, Run, State
+from .missing_runs import MissingRuns
 from .sparse import SparseWriter, can_have_holes, stretches
 
 __all__ = ["LARGEST_RAW_IMAGE", "MOST_MISSING_LISTED", "RawImage", "write_raw_image"]
@@ -42,29 +43,6 @@ class RawImage(NamedTuple):
     missing: dict[State, int]
     places: int
     listed: tuple[Run, ...]
-
-
-class Missing:
-    """What an image does not have: joined where it touches, all of it counted and the first of it kept."""
-
-    def __init__(self) -> None:
-        self.counts: dict[State, int] = {}
-        self.places = 0
-        self.listed: list[Run] = []
-        self._last: Run | None = None
-
-    def add(self, run: Run) -> None:
-        self.counts[run.state] = self.counts.get(run.state, 0) + run.end - run.start
-        last = self._last
-        if last is not None and last.end == run.start and (last.state, last.why) == (run.state, run.why):
-            run = run._replace(start=last.start)
-            if self.places <= MOST_MISSING_LISTED:
-                self.listed[-1] = run
-        else:
-            self.places += 1
-            if self.places <= MOST_MISSING_LISTED:
-                self.listed.append(run)
-        self._last = run
 
 
 def write_raw_image(
@@ -99,7 +77,7 @@ def write_raw_image(
             "a raw image has holes, and this stream cannot skip them", argument="stream", limit="a file"
         )
     size, total = extent_of(dump, start, end)
-    missing, writer, done = Missing(), SparseWriter(stream), 0
+    missing, writer, done = MissingRuns(MOST_MISSING_LISTED), SparseWriter(stream), 0
     for address, piece in dump.pieces(start, end, on_missing=missing.add):
         data, offset = bytes(piece), address - start
         for first, last in stretches(data, offset):
@@ -119,7 +97,8 @@ def extent_of(dump: Dump, start: int, end: int) -> tuple[int, int]:
         if run.state is State.PRESENT:
             total += run.end - run.start
     if last == start:
-        raise DumpError(f"has no memory from {start:#x} to {end:#x}", path=dump.path, place=None)
+        where = "on" if end == TOP else f"to {end - 1:#x}"
+        raise DumpError(f"has no memory from {start:#x} {where}", path=dump.path, place=None)
     if last - start > LARGEST_RAW_IMAGE:
         raise DumpError(
             f"has memory up to {last:#x}, and a raw image has at most {LARGEST_RAW_IMAGE >> 40} TiB; "

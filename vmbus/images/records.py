@@ -18,20 +18,19 @@ from typing import NamedTuple
 
 from vmbus.errors import DumpError
 
+from . import magics
 from .dump import State
 from .findings import Finding, Findings, Severity
 from .source import Source
 from .stored import Segment
 
-__all__ = ["AVML_MAGIC", "CUT", "LIME_MAGIC", "MOST_RECORDS", "RECORD", "Record", "RecordWalk"]
+__all__ = ["CUT", "MOST_RECORDS", "RECORD", "Record", "RecordWalk"]
 
 #: More records than this are not looked at.  AVML makes one of every 16 MiB: these would be 16 TiB.
 MOST_RECORDS = 1_048_576
 
-LIME_MAGIC, AVML_MAGIC = b"EMiL", b"AVML"
-
 #: The version that goes with each magic.
-VERSIONS = {LIME_MAGIC: 1, AVML_MAGIC: 2}
+VERSIONS = {magics.LIME: 1, magics.AVML: 2}
 
 
 class Record(NamedTuple):
@@ -105,7 +104,7 @@ class RecordWalk:
         if wrong:
             self.say("image-damaged", f"the record at {place:#x} {wrong}; from there on nothing is known")
             return None
-        if record.magic == LIME_MAGIC:
+        if record.magic == magics.LIME:
             return self._take_stored(record, place + RECORD.size)
         self.framed = True
         return self.take_framed(record, place + RECORD.size)

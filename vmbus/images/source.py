@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from io import FileIO
 from typing import NoReturn
 from weakref import finalize
 
-from vmbus.errors import DumpError
+from vmbus.errors import CallerError, DumpError
 
 __all__ = ["BytesSource", "FileSource", "Source", "file_error"]
 
@@ -107,7 +108,7 @@ class FileSource(Source):
 
     def read_into(self, offset: int, buffer: memoryview) -> None:
         self.check_range(offset, len(buffer))
-        file, left = self._file, buffer
+        file, left = self._open_file(), buffer
         try:
             file.seek(offset)
             while left:
@@ -118,12 +119,23 @@ class FileSource(Source):
         except OSError as error:
             raise file_error(error, self.path, place=offset) from error
 
+    def _open_file(self) -> FileIO:
+        """The file, or CallerError when the source was closed."""
+        if self._file.closed:
+            raise CallerError(
+                f"{self.path} is closed: what is to be read of it must be read before",
+                argument="self",
+                value="closed",
+                limit="open",
+            )
+        return self._file
+
     def extents(self, start: int, end: int) -> Iterator[tuple[int, int]]:
+        descriptor = self._open_file().fileno()
         if not hasattr(os, "SEEK_DATA"):
             yield from super().extents(start, end)
             return
         end = min(end, self.size)
-        descriptor = self._file.fileno()
         while start < end:
             try:
                 first = os.lseek(descriptor, start, os.SEEK_DATA)

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from vmbus.sizes import PAGE_SIZE
 
-__all__ = ["ZERO_PAGE", "SparseWriter", "can_have_holes", "stretches"]
+__all__ = ["SparseWriter", "can_have_holes", "stretches"]
 
 ZERO_PAGE = bytes(PAGE_SIZE)
 

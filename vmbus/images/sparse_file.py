@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import BinaryIO, cast
 
 from vmbus.errors import DumpError
-from vmbus.sizes import PAGE_SIZE
 
-from .dump import steps
+from .sparse import stretches
 
-__all__ = ["nonzero_parts", "temporary_file", "write_sparse"]
-
-ZERO_PAGE = bytes(PAGE_SIZE)
+__all__ = ["temporary_file", "write_sparse"]
 
 
 def temporary_file(path: str) -> BinaryIO:
@@ -36,7 +33,7 @@ def write_sparse(pieces: Iterable[bytes], file: BinaryIO, path: str) -> int:
     size = 0
     for piece in pieces:
         try:
-            for start, end in nonzero_parts(piece, size):
+            for start, end in stretches(piece, size):
                 file.seek(size + start)
                 write_all(file, memoryview(piece)[start:end])
         except OSError as error:
@@ -49,26 +46,6 @@ def write_sparse(pieces: Iterable[bytes], file: BinaryIO, path: str) -> int:
 def write_all(file: BinaryIO, data: memoryview) -> None:
     while data:
         data = data[file.write(data) :]
-
-
-def nonzero_parts(piece: bytes, place: int) -> Iterator[tuple[int, int]]:
-    """The parts of a piece that are to be written, where the piece belongs at `place` of a file.
-
-    >>> list(nonzero_parts(bytes(4090) + b"ring" + bytes(9000), 2))
-    [(0, 4094)]
-    """
-    written = 0
-    start = None
-    for at, stop in steps(place, place + len(piece), PAGE_SIZE):
-        zero = piece[written : written + stop - at] == ZERO_PAGE[: stop - at]
-        if zero and start is not None:
-            yield start, written
-            start = None
-        elif not zero and start is None:
-            start = written
-        written += stop - at
-    if start is not None:
-        yield start, written
 
 
 def no_room(error: OSError, path: str) -> DumpError:

@@ -61,26 +61,37 @@ class StoredDump(Dump):
         self._say_what_is_lost()
 
     def runs(self, start: int = 0, end: int = TOP) -> Iterator[Run]:
-        pending: Run | None = None
+        last: Run | None = None
+        for run in self._parts(start, end):
+            if last and last.end == run.start and (last.state, last.why) == (run.state, run.why):
+                last = last._replace(end=run.end)
+                continue
+            if last:
+                yield last
+            last = run
+        if last:
+            yield last
+
+    def _parts(self, start: int, end: int) -> Iterator[Run]:
+        """What there is of each segment; what a sparse file does not store of one is zero."""
         for place in range(max(0, bisect_right(self._starts, start) - 1), len(self.segments)):
             segment = self.segments[place]
             if segment.address >= end:
-                break
+                return
             first, last = max(segment.address, start), min(segment.end, end)
             if first >= last:
                 continue
-            if (
-                pending
-                and pending.end == first
-                and (pending.state, pending.why) == (segment.state, segment.why)
-            ):
-                pending = pending._replace(end=last)
+            if segment.state is not State.PRESENT:
+                yield Run(first, last, segment.state, segment.why)
                 continue
-            if pending:
-                yield pending
-            pending = Run(first, last, segment.state, segment.why)
-        if pending:
-            yield pending
+            shift = segment.address - segment.offset  # from a place in the file to an address
+            for stored, stop in self.source.extents(first - shift, last - shift):
+                if first < stored + shift:
+                    yield Run(first, stored + shift, State.ZERO)
+                yield Run(stored + shift, stop + shift, State.PRESENT)
+                first = stop + shift
+            if first < last:
+                yield Run(first, last, State.ZERO)
 
     def read_present(self, address: int, length: int) -> bytes:
         buffer = bytearray(length)
@@ -149,7 +160,7 @@ def read_memory(source: Source, offset: int, buffer: memoryview, address: int) -
         raise MissingMemory(address, State.LOST, why, path=error.path, place=error.place) from error
 
 
-BEHIND_THE_END = "the file ends before"
+BEHIND_THE_END = "the file ends before its bytes"
 
 
 def inside_file(segment: Segment, size: int) -> Iterator[Segment]:

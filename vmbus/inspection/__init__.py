@@ -23,10 +23,10 @@ from .hexdump import hexdump
 from .locate import find_rings
 from .names import TYPE_NAMES, type_label
 from .recover import RecoveredPacket, Trust, recover
-from .report import Report, inspect_dump
-from .ring_in_dump import PartialRingMem, memory_of
+from .report import Report, check, inspect_dump
+from .ring_in_dump import DumpRingMem, memory_of
 from .ring_place import RingDevice, RingPlace
-from .ring_report import RingReport, Selection, check, inspect_memory
+from .ring_report import RingReport, Selection, inspect_memory
 from .sample import sample_path
 from .to_json import SCHEMA, finding_to_json, packet_to_json, ring_to_json
 from .to_text import report_to_lines
@@ -36,10 +36,10 @@ __all__ = [
     "SCHEMA",
     "TYPE_NAMES",
     "Dump",
+    "DumpRingMem",
     "Finding",
     "MissingMemory",
     "PacketReport",
-    "PartialRingMem",
     "RawDump",
     "RecoveredPacket",
     "Report",
@@ -140,14 +140,19 @@ _SCANS = (
 _JUDGEMENT = (
     "CHECKS",
     "CHECKS_BY_NAME",
+    "CHECK_SCHEMA",
     "Chain",
     "Check",
+    "CheckedFile",
     "DIFF_SCHEMA",
     "DiffReport",
     "GuessedPacket",
     "OwedSignal",
     "RingDiff",
     "STANDING_REQUEST",
+    "check_list_to_json",
+    "check_to_json",
+    "check_to_json_lines",
     "diff",
     "diff_reports",
     "guess_chain",

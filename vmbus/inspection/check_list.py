@@ -41,7 +41,11 @@ CHECKS = (
     Check("feature-bits", W, "ring", "feature bits are set that have no known meaning", "hyperv.h"),
     Check("reserved-words", W, "ring", "a control word without a known use is not zero", "hyperv.h"),
     Check(
-        "size-assumed", N, "ring", "the data size was taken from the file's, which left bytes over", "none"
+        "size-assumed",
+        N,
+        "ring",
+        "the data size is no more than assumed: the file has bytes left over, or nothing says how large the ring is",
+        "our own",
     ),
     Check(
         "maybe-a-pair",
@@ -50,9 +54,9 @@ CHECKS = (
         "a page inside looks like a second ring's control page, and the rest does not bear it out",
         "channel.c, vmbus_alloc_ring()",
     ),
-    Check("ring-moved", N, "ring", "the ring was in use while it was looked at", "none"),
-    Check("missing-memory", W, "ring", "bytes of the ring are not in the image", "none"),
-    Check("more-findings", N, "ring", "there are more findings than are listed", "none"),
+    Check("ring-moved", N, "ring", "the ring was in use while it was looked at", "our own"),
+    Check("missing-memory", W, "ring", "bytes of the ring are not in the image", "our own"),
+    Check("more-findings", N, "ring", "there are more findings than are listed", "our own"),
     # -- packets -------------------------------------------------------------------------------------
     Check(
         "data-available",
@@ -133,14 +137,14 @@ CHECKS = (
         N,
         "history",
         "packets read already were found by lengths alone, without footers",
-        "none",
+        "our own",
     ),
     Check(
         "history-cut",
         N,
         "history",
         "the ring is too large to look all through it for packets without footers",
-        "none",
+        "our own",
     ),
     # -- signals that are owed -----------------------------------------------------------------------
     Check(
@@ -180,7 +184,18 @@ CHECKS = (
         "ring_buffer.c, hv_ringbuffer_write()",
     ),
     Check(
-        "went-round", N, "snapshots", "the ring was filled anew, once at least, between two snapshots", "none"
+        "went-round",
+        N,
+        "snapshots",
+        "the ring was filled anew, once at least, between two snapshots",
+        "our own",
+    ),
+    Check(
+        "data-changed",
+        N,
+        "snapshots",
+        "the indices are as they were and the data is not: the ring went round, or somebody was writing",
+        "our own",
     ),
     Check(
         "out-inside-a-packet",
@@ -264,7 +279,7 @@ CHECKS = (
     ),
     Check("chain-too-short", E, "queue", "a chain has fewer bytes than the device needs", "virtio 2.7.4"),
     Check("buffer-outside-memory", E, "queue", "a buffer is where no memory is", "virtio 2.7.5"),
-    Check("buffer-not-there", N, "queue", "buffers of chains are not all in the dump", "none"),
+    Check("buffer-not-there", N, "queue", "buffers of chains are not all in the dump", "our own"),
     Check(
         "indirect-not-negotiated",
         E,
@@ -335,16 +350,16 @@ CHECKS = (
         N,
         "queue",
         "chains have so many descriptors that not all were followed",
-        "none",
+        "our own",
     ),
     Check(
         "too-many-bytes",
         N,
         "queue",
         "packets in chains have so many bytes that not all were looked at",
-        "none",
+        "our own",
     ),
-    Check("queue-moved", N, "queue", "the queue was in use while it was looked at", "none"),
+    Check("queue-moved", N, "queue", "the queue was in use while it was looked at", "our own"),
     # -- packets of sockets --------------------------------------------------------------------------
     Check(
         "vsock-queue",

@@ -18,7 +18,7 @@ from .examine import PacketReport
 from .names import type_label
 from .pipe_capture import pipe_content, pipe_frame
 from .report import Report
-from .ring_capture import PacketState, direction_of, ring_frame
+from .ring_capture import PacketState, direction_of, original_length, ring_frame
 from .ring_place import RingPlace
 from .to_json import packet_to_json
 from .to_pcapng import PcapngWriter
@@ -162,6 +162,7 @@ def ring_packet(packet: PacketReport, state: PacketState, place: RingPlace) -> C
         ring_frame(packet, state, place),
         packet.payload or b"",
         document,
+        original_length=original_length(packet),
         comment=", ".join(words),
         interface=interface_of(place),
         direction=direction_of(place.role),

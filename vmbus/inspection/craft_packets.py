@@ -1,41 +1,34 @@
 """One packet of a document as the bytes that it has in a ring.
 
-A packet is made of what is given; the rest follows from it.  A broken one is given by all its bytes (raw).
+A packet is made of what is given; the rest follows from it.  A broken one is given by all its bytes (raw); one
+whose bytes the image did not have (broken: missing-memory) is left out.
 What is given twice must say the same twice.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from vmbus.errors import PeerError
 from vmbus.layout import (
     DESCRIPTOR_SIZE,
     FOOTER,
     FOOTER_SIZE,
     GPA_DIRECT_HEADER,
-    GPA_RANGE,
     PACKET_DESCRIPTOR,
-    PAGE_NUMBER_SIZE,
     TRANSFER_PAGE_HEADER,
-    TRANSFER_PAGE_RANGE,
     Footer,
     GpaDirectHeader,
-    GpaRange,
     PacketDescriptor,
     PacketFlags,
     PacketType,
     TransferPageHeader,
-    TransferPageRange,
-    pack_words,
-    page_count,
 )
-from vmbus.ring import parse_extension, smallest_data_offset
+from vmbus.ring import smallest_data_offset
 from vmbus.sizes import LARGEST_PACKET, SLOT, round_up_to_slot
 
+from .craft_ranges import check_ranges, gpa_range, transfer_page_range
 from .craft_values import Spec, objects_of, refuse
 from .names import TYPE_NAMES, bit_names, type_label
-from .to_json import range_to_json
 
 __all__ = ["PACKET_KEYS", "CraftedPacket", "read_packet"]
 
@@ -47,11 +40,12 @@ PACKET_KEYS = (
     *("broken", "description", "trust", "kind", "ring", "capture"),
 )
 FOOTER_KEYS = ("at", "value", "reserved", "ok")
-GPA_RANGE_KEYS = ("byte_count", "byte_offset", "pages", "pages_hex")
-TRANSFER_RANGE_KEYS = ("byte_count", "byte_offset")
 
 WORD = 2**32 - 1
 HALF = 2**16 - 1
+
+#: What inspection says of a packet whose bytes are not all in its image.
+MISSING = "missing-memory"
 
 #: The flags by name.
 FLAGS = {name: flag.value for flag in PacketFlags for name in bit_names(PacketFlags, flag.value)}
@@ -65,7 +59,7 @@ class CraftedPacket(NamedTuple):
     body          its bytes without the footer; of a broken one all of them
     footer        reserved word and value of the footer, the value None where it is the packet's own offset;
                   None where no footer is written
-    takes         bytes in the ring
+    takes         bytes in the ring; 0 of a packet that is left out
     """
 
     spec: Spec
@@ -73,6 +67,11 @@ class CraftedPacket(NamedTuple):
     body: bytes
     footer: tuple[int, int | None] | None
     takes: int
+
+    @property
+    def is_left_out(self) -> bool:
+        """Whether nothing is known of its bytes, so that none are written."""
+        return not self.takes
 
     def data(self, offset: int) -> bytes:
         """Its bytes at `offset`."""
@@ -97,6 +96,8 @@ def read_packet(value: object, path: str) -> CraftedPacket:
     if raw is not None:
         check_raw(spec, raw)
         return CraftedPacket(spec, offset, raw, None, len(raw))
+    if spec.value.get("broken") == MISSING:
+        return CraftedPacket(spec, offset, b"", None, 0)
     if spec.has("broken"):
         spec.refuse("broken", "is said of a packet whose bytes are not there; give raw, or leave it out")
     body = packet_body(spec)
@@ -187,72 +188,6 @@ def header_of(spec: Spec, kind: int) -> bytes:
     ranges = objects_of(spec, "ranges", transfer_page_range)
     set_id = spec.number("transfer_page_set_id", most=HALF) or 0
     return TRANSFER_PAGE_HEADER.pack(TransferPageHeader(set_id, 0, len(ranges))) + b"".join(ranges)
-
-
-def gpa_range(value: object, path: str) -> bytes:
-    one = Spec(value, path, GPA_RANGE_KEYS)
-    pages = [page_number(page, f"{one.at('pages')}[{number}]") for number, page in enumerate(pages_of(one))]
-    byte_offset = one.number("byte_offset", most=WORD) or 0
-    byte_count = one.number("byte_count", most=WORD)
-    if byte_count is None:
-        one.refuse("byte_count", "is missing: how many bytes of memory")
-    if len(pages) != page_count(byte_offset, byte_count):
-        one.refuse(
-            "pages",
-            f"are {len(pages)}, and {byte_count} bytes from {byte_offset} on touch "
-            f"{page_count(byte_offset, byte_count)}",
-        )
-    return GPA_RANGE.pack(GpaRange(byte_count, byte_offset)) + pack_words(pages)
-
-
-def pages_of(one: Spec) -> list[Any]:
-    """The page numbers, from the key for numbers or the one for hex."""
-    if one.has("pages"):
-        return one.items("pages")
-    pages = []
-    for number, text in enumerate(one.items("pages_hex")):
-        try:
-            pages.append(int(text, 16))
-        except (TypeError, ValueError):
-            refuse(f"{one.at('pages_hex')}[{number}]", f"is a number in hex, not {text!r}")
-    return pages
-
-
-def page_number(value: object, path: str) -> int:
-    most = (1 << 8 * PAGE_NUMBER_SIZE) - 1
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
-        refuse(path, f"is a page number of 64 bits, not {value!r}", value)
-    return value
-
-
-def transfer_page_range(value: object, path: str) -> bytes:
-    one = Spec(value, path, TRANSFER_RANGE_KEYS)
-    byte_count, byte_offset = (one.number(key, most=WORD) or 0 for key in TRANSFER_RANGE_KEYS)
-    return TRANSFER_PAGE_RANGE.pack(TransferPageRange(byte_count, byte_offset))
-
-
-def check_ranges(spec: Spec, descriptor: PacketDescriptor, header: bytes) -> None:
-    """Refuse ranges that are not those of the header; a header that cannot be read has none."""
-    ranges, set_id = [], None
-    if len(header) >= smallest_data_offset(descriptor.type) - DESCRIPTOR_SIZE:
-        try:
-            found, set_id = parse_extension(descriptor, header)
-            ranges = [range_to_json(one) for one in found]
-        except PeerError:
-            ranges = [dict(one) for one in spec.items("ranges") if isinstance(one, dict)]
-    spec.agree("transfer_page_set_id", set_id, "type and header")
-    if spec.data("header") is None:
-        return  # it was made of them
-    listed = spec.items("ranges")
-    if spec.has("ranges") and listed != ranges and without_hex(listed) != without_hex(ranges):
-        spec.refuse("ranges", "are not those of header; leave one out")
-
-
-def without_hex(ranges: list[Any]) -> list[Any]:
-    return [
-        {key: value for key, value in one.items() if key != "pages_hex"} if isinstance(one, dict) else one
-        for one in ranges
-    ]
 
 
 def footer_of(spec: Spec) -> tuple[int, int | None] | None:

@@ -55,6 +55,8 @@ def chained(path: str, packets: list[CraftedPacket], start: int, size: int) -> t
             at = packet.offset
         if at not in range(0, size, SLOT):
             packet.spec.refuse("offset", f"is a multiple of {SLOT} below {size}, not {at}")
+        if packet.is_left_out:
+            continue
         if packet.takes > size:
             refuse(packet.spec.path, f"has {packet.takes} bytes, and the ring {size}")
         packet.check_footer_place(at, size)

@@ -16,20 +16,20 @@ A person may leave out nearly everything:
 What inspection concludes (verdict, findings, free, …) is passed over.  Two statements about the same byte or
 number must agree, and an unknown key is refused: CallerError, whose message begins with the path of what is wrong.
 
-Rings lie as far apart as their addresses say, and the image begins with the lowest; one without an address lies
-behind the one before it.  A ring whose pages were scattered ("pages") is put together, behind all others.
+Rings lie as far apart as their addresses say, and the image begins with the lowest; those without an address lie
+behind all of them, one behind the other, the outbound one of a pair before its inbound one.  A ring whose pages
+were scattered ("pages") is put together, and counts as one without an address.
+
+Of a packet whose bytes the image did not have nothing is written; CraftedImage.left_out counts them.
 
 Sizes and offsets are in bytes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any
 
 from vmbus.errors import CallerError
-from vmbus.images import SparseWriter
 from vmbus.layout import CONTROL_PAGE, FEATURE_BITS_WORD, ControlPage, FeatureBits, control_page_of
 from vmbus.sizes import (
     CONTROL_WORD_COUNT,
@@ -42,13 +42,11 @@ from vmbus.sizes import (
 
 from .craft_packets import read_packet
 from .craft_places import first_offset, joined_parts, place_consumed, place_packets
-from .craft_values import Spec, objects_of, refuse
+from .craft_values import Spec, objects_of, refuse, shortened
+from .crafted_image import LARGEST_CRAFTED, CraftedImage, CraftedRing, placed
 from .to_json import SCHEMA
 
 __all__ = ["CRAFT_EXAMPLE", "LARGEST_CRAFTED", "CraftedImage", "craft", "craft_image", "craft_ring"]
-
-#: No image is made larger.
-LARGEST_CRAFTED = 4 << 30
 
 DOCUMENT_KEYS = ("schema", "source", "rings", "findings")
 RING_KEYS = (
@@ -64,7 +62,16 @@ RING_KEYS = (
         "pages",
     ),
     # What inspection and scans say of a ring besides, which is passed over.
-    *("data_size_known", "data_size_candidates", "smallest_data_size", "role", "device", "pair", "score"),
+    *(
+        "data_size_known",
+        "data_size_candidates",
+        "smallest_data_size",
+        "role",
+        "device",
+        "pair",
+        "pair_hex",
+        "score",
+    ),
     *("reasons", "available", "free", "reader_needs_signal", "writer_needs_signal", "verdict", "findings"),
     *("schema", "kind", "source", "pages_hex", "channel", "format"),
 )
@@ -105,44 +112,6 @@ CRAFT_EXAMPLE: dict[str, Any] = {
 }
 
 
-class CraftedImage(NamedTuple):
-    """An image to be written.
-
-    size     bytes of it
-    pieces   (place, bytes) in order; all between them is zero
-    """
-
-    size: int
-    pieces: Sequence[tuple[int, bytes]]
-
-    def write(self, stream: BinaryIO, *, holes: bool = True) -> None:
-        """Write all of it to a binary stream that stands at its start; zeros are holes where it is a file.
-
-        holes   False for a stream that begins elsewhere, such as a redirected standard output
-        """
-        writer = SparseWriter(stream, holes=holes)
-        for place, data in self.pieces:
-            writer.write_at(place, data)
-        writer.finish(self.size)
-
-    def to_bytes(self) -> bytes:
-        """All of it."""
-        parts, at = [], 0
-        for place, data in self.pieces:
-            parts += [bytes(place - at), data]
-            at = place + len(data)
-        return b"".join([*parts, bytes(self.size - at)])
-
-
-class CraftedRing(NamedTuple):
-    """A ring that has no place yet; pieces count from its control page."""
-
-    path: str
-    address: int | None
-    size: int
-    pieces: list[tuple[int, bytes]]
-
-
 def craft_ring(document: dict[str, Any]) -> bytes:
     """The image of one ring, of an object of "rings": control page, then data area.
 
@@ -170,46 +139,19 @@ def craft_image(document: dict[str, Any]) -> CraftedImage:
     """As craft, without making zeros of it."""
     if not isinstance(document, dict) or "rings" not in document:
         return placed([read_ring(document, "")])
+    check_schema(document, "")
     spec = Spec(document, "", DOCUMENT_KEYS)
-    if spec.has("schema") and spec.value["schema"] != SCHEMA:
-        spec.refuse("schema", f"is {SCHEMA}, not {spec.value['schema']!r}")
     rings = objects_of(spec, "rings", read_ring)
     if not rings:
         spec.refuse("rings", "is empty: there is nothing to make")
     return placed(rings)
 
 
-# -- where rings go ---------------------------------------------------------------------------------
-
-
-def placed(rings: list[CraftedRing]) -> CraftedImage:
-    """Rings at their places in one image."""
-    lowest = min((ring.address for ring in rings if ring.address is not None), default=0)
-    starts: dict[int, int] = {}
-    behind = 0
-    for number, ring in enumerate(rings):
-        starts[number] = behind if ring.address is None else ring.address - lowest
-        behind = (
-            max(behind, starts[number] + ring.size) if ring.address is None else starts[number] + ring.size
-        )
-    order = sorted(starts, key=lambda number: starts[number])
-    for one, other in pairwise(order):
-        if starts[one] + rings[one].size > starts[other]:
-            refuse(
-                f"{rings[other].path}.address",
-                f"it begins inside {rings[one].path}, whose {rings[one].size} bytes end at "
-                f"{lowest + starts[one] + rings[one].size:#x}",
-            )
-    size = max(starts[number] + ring.size for number, ring in enumerate(rings))
-    if size > LARGEST_CRAFTED:
-        raise CallerError(
-            f"the image would have {size} bytes, and {LARGEST_CRAFTED} (4 GiB) is the most",
-            argument="document",
-            value=size,
-            limit=LARGEST_CRAFTED,
-        )
-    pieces = [(starts[number] + at, data) for number in order for at, data in rings[number].pieces]
-    return CraftedImage(size, pieces)
+def check_schema(value: object, path: str) -> None:
+    """Refuse what is written in other words, before its keys are looked at."""
+    schema = value.get("schema") if isinstance(value, dict) else None
+    if schema not in (None, SCHEMA):
+        refuse(f"{path}.schema" if path else "schema", f"is {SCHEMA}, not {shortened(schema)}", schema)
 
 
 # -- one ring ---------------------------------------------------------------------------------------
@@ -217,6 +159,7 @@ def placed(rings: list[CraftedRing]) -> CraftedImage:
 
 def read_ring(value: object, path: str) -> CraftedRing:
     """A ring, all of whose bytes are known; CallerError with the path of what is wrong."""
+    check_schema(value, path)
     spec = Spec(value, path, RING_KEYS)
     data = spec.data("data")
     data_size = data_size_of(spec, data)
@@ -242,7 +185,15 @@ def read_ring(value: object, path: str) -> CraftedRing:
     words = control_page(control, end if given_in is None else given_in, out)
     pieces = [(0, CONTROL_PAGE.pack(words))]
     pieces += [(header_size + at, joined) for at, joined in joined_parts(parts, data_size)]
-    return CraftedRing(path or "the ring", address_of(spec), header_size + data_size, pieces)
+    return CraftedRing(
+        path=path or "the ring",
+        address=address_of(spec),
+        size=header_size + data_size,
+        pieces=pieces,
+        pair=pair_of(spec),
+        is_inbound=spec.value.get("role") == "inbound",
+        left_out=sum(packet.is_left_out for packet in (*consumed, *packets)),
+    )
 
 
 def data_size_of(spec: Spec, data: bytes | None) -> int:
@@ -261,6 +212,12 @@ def address_of(spec: Spec) -> int | None:
     """Where the control page lies; None for a ring that is put together."""
     address = spec.wide_number("address")
     return None if spec.has("pages") else address
+
+
+def pair_of(spec: Spec) -> tuple[int, ...] | None:
+    """The addresses of a ring and of the other one of its channel, the same for both; None where one is not known."""
+    own, other = spec.wide_number("address"), spec.wide_number("pair")
+    return None if own is None or other is None else tuple(sorted((own, other)))
 
 
 def control_page(control: Spec, in_offset: int, out_offset: int) -> ControlPage:

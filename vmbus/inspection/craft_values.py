@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from vmbus.errors import CallerError
 
-__all__ = ["COMMENT", "Spec", "objects_of", "refuse"]
+__all__ = ["COMMENT", "Spec", "objects_of", "refuse", "shortened"]
 
 #: A key that every object may have, for people; JSON has no comments of its own.
 COMMENT = "comment"
@@ -33,8 +33,9 @@ class Spec:
             refuse(path or "the document", f"is an object, not {kind_of(value)}")
         self.value: dict[str, Any] = value
         self.path = path
-        for key in value.keys() - {COMMENT, *allowed}:
-            unknown_key(self.at(key), key, allowed)
+        known = list(allowed)
+        for key in value.keys() - {COMMENT, *known}:
+            unknown_key(self.at(key), key, known)
 
     def at(self, key: str) -> str:
         """The path of a key."""
@@ -108,11 +109,12 @@ def objects_of(spec: Spec, key: str, read: Callable[[object, str], Any]) -> list
     return [read(value, f"{spec.at(key)}[{number}]") for number, value in enumerate(spec.items(key))]
 
 
-def unknown_key(path: str, key: str, allowed: Iterable[str]) -> NoReturn:
+def unknown_key(path: str, key: str, allowed: list[str]) -> NoReturn:
     from difflib import get_close_matches
 
     near = get_close_matches(str(key), sorted(allowed), 1, 0.5)
-    refuse(path, f"is no key here; did you mean {near[0]}?" if near else "is no key here")
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(allowed)}"
+    refuse(path, f"is no key here; {hint}")
 
 
 def kind_of(value: object) -> str:

@@ -24,16 +24,23 @@ from typing import Any, NamedTuple
 
 from .checks import Verdict
 from .examine import PacketReport
+from .names import counted
 from .report import Report
 from .ring_report import RingReport
 from .snapshot_diff import RingDiff, diff
 from .stuck import OwedSignal
-from .to_json import control_to_json, finding_to_json, packet_to_json
-from .to_text import counted, finding_to_line, packets_to_lines, verdict_text
+from .to_json import finding_to_json, packet_to_json, some_of_ring
+from .to_text import device_of, finding_to_line, packets_to_lines, verdict_text
 
 __all__ = ["DIFF_SCHEMA", "DiffReport", "diff_reports", "match_rings", "owed_to_json"]
 
 DIFF_SCHEMA = "vmbus.diff/1"
+
+#: What the document says of each snapshot of a ring.
+SNAPSHOT_KEYS = (
+    *("address", "address_hex", "role", "data_size", "control", "available", "free"),
+    *("reader_needs_signal", "writer_needs_signal", "verdict", "findings"),
+)
 
 #: What can make two rings of two dumps the same one, the surest first.
 KEYS: tuple[Callable[[RingReport], object], ...] = (
@@ -130,8 +137,8 @@ def by_key(rings: Sequence[RingReport], key: Callable[[RingReport], object]) -> 
 
 def ring_to_json(ring: RingDiff) -> dict[str, Any]:
     return {
-        "a": snapshot_to_json(ring.before),
-        "b": snapshot_to_json(ring.after),
+        "a": some_of_ring(ring.before, SNAPSHOT_KEYS),
+        "b": some_of_ring(ring.after, SNAPSHOT_KEYS),
         "moved": ring.moved,
         "bytes_written": ring.bytes_written,
         "bytes_read": ring.bytes_read,
@@ -139,22 +146,6 @@ def ring_to_json(ring: RingDiff) -> dict[str, Any]:
         "read": packets_to_json(ring.read),
         "still_waiting": len(ring.still_waiting),
         "stuck": [owed_to_json(owed) for owed in ring.stuck],
-        "findings": [finding_to_json(finding) for finding in ring.findings],
-    }
-
-
-def snapshot_to_json(ring: RingReport) -> dict[str, Any]:
-    return {
-        "address": ring.place.address,
-        "address_hex": f"{ring.place.address:#x}",
-        "role": ring.place.role,
-        "data_size": ring.place.data_size,
-        "control": control_to_json(ring.control),
-        "available": ring.available,
-        "free": ring.free,
-        "reader_needs_signal": ring.reader_needs_signal,
-        "writer_needs_signal": ring.writer_needs_signal,
-        "verdict": ring.verdict.value,
         "findings": [finding_to_json(finding) for finding in ring.findings],
     }
 
@@ -182,7 +173,7 @@ def ring_to_lines(ring: RingDiff) -> Iterator[str]:
     role = f"{place.role} " if place.role else ""
     elsewhere = ring.before.place.address
     where = f" ({elsewhere:#x} in the earlier dump)" if elsewhere != place.address else ""
-    yield f"{role}ring at {place.address:#x}{where}, {place.data_size} bytes of data"
+    yield f"{role}ring at {place.address:#x}{device_of(place)}{where}, {place.data_size} bytes of data"
     yield from words_to_lines(ring)
     yield f"  {progress(ring)}"
     yield f"  {verdict_text(ring.after)}"

@@ -50,7 +50,7 @@ class PacketReport(NamedTuple):
     footer                None when it is not there
     footer_offset         where the footer is
     broken                the check that speaks against the packet, or None
-    raw                   of a broken packet, all its bytes that there are
+    raw                   of a broken packet, all its bytes that there are; None where an image lacks some
     description           what the payload seems to be, or None
     content               the payload without the frame that the description speaks of
     trust                 of a packet recovered from behind out
@@ -96,7 +96,9 @@ class PacketReport(NamedTuple):
     @property
     def shown_bytes(self) -> int:
         """Bytes of it that can be shown: with its footer, or what there is of a broken one."""
-        return len(self.raw) if self.raw is not None else self.packet_size or 0
+        if self.raw is not None:
+            return len(self.raw)
+        return 0 if self.broken is not None else self.packet_size or 0
 
     @property
     def footer_agrees(self) -> bool:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from vmbus.layout import ControlPage
 from vmbus.sizes import PAGE_SIZE
 
+from .names import counted
 from .ring_evidence import RingEvidence
 from .ring_place import RingDevice
 
@@ -113,26 +114,26 @@ def reasons_of(control: ControlPage, evidence: RingEvidence, *, guessed: int = 0
         yield Reason("control-page", 20, "the page has the shape of a control page")
     found = evidence.best
     if found.strangers > found.waiting // 2:
-        message = f"{counted(found.waiting)} from out on, whose footers are those of another ring"
+        message = f"{counted(found.waiting, 'packet')} from out on, whose footers are those of another ring"
         yield Reason("waiting-packets", 5 * min(found.waiting, 3), message)
     elif found.waiting and found.ends_at_in:
-        message = f"{counted(found.waiting)} from out on, ending exactly at in"
+        message = f"{counted(found.waiting, 'packet')} from out on, ending exactly at in"
         yield Reason("waiting-packets", 30 + 2 * min(found.waiting - 1, 10), message)
     elif found.waiting:
-        message = f"{counted(found.waiting)} from out on, and then something else"
+        message = f"{counted(found.waiting, 'packet')} from out on, and then something else"
         yield Reason("waiting-packets", 5 * min(found.waiting, 3), message)
     if found.footers:
-        yield Reason("footers", 15, f"{counted(found.footers)} of those with a footer that names its start")
+        yield Reason(
+            "footers", 15, f"{counted(found.footers, 'packet')} of those with a footer that names its start"
+        )
     if found.recovered:
-        message = f"{counted(found.recovered)} before out, footer and descriptor agreeing"
+        message = f"{counted(found.recovered, 'packet')} before out, footer and descriptor agreeing"
         yield Reason("read-packets", min(15 + 10 * found.recovered, 50), message)
     elif guessed:
-        message = f"{counted(guessed)} before out, by their descriptors alone"
+        message = f"{counted(guessed, 'packet')} before out, by their descriptors alone"
         yield Reason("descriptor-chain", min(10 + 10 * guessed, 40), message)
     if evidence.size is not None:
-        message = f"{counted(found.wraps)} crossing or ending at the end of {evidence.size} bytes of data"
+        message = (
+            f"{counted(found.wraps, 'packet')} crossing or ending at the end of {evidence.size} bytes of data"
+        )
         yield Reason("wraps", 10, message)
-
-
-def counted(count: int) -> str:
-    return f"{count} packet{'' if count == 1 else 's'}"

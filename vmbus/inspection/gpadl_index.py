@@ -34,8 +34,8 @@ MOST_OF_A_KIND = 4
 MOST_BODIES_OF_A_GPADL = 512
 
 #: And in all: a relid has 11 bits, GPADL numbers have 32.
-MOST_HEADERS = 16_384
-MOST_BODIES = 32_768
+MOST_HEADERS_IN_ALL = 16_384
+MOST_BODIES_IN_ALL = 32_768
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -131,7 +131,7 @@ class RingPages:
     def _add_header(self, header: GpadlHeader, found: FoundMessage) -> None:
         if header.range_count != 1:
             return  # of no ring
-        if self._header_count >= MOST_HEADERS:
+        if self._header_count >= MOST_HEADERS_IN_ALL:
             self.left_out += 1
             return
         kept = self._headers.setdefault((header.relid, header.gpadl), {})
@@ -143,7 +143,7 @@ class RingPages:
         key = (body.message_number, pages[: BODY_PAGES * PAGE_NUMBER_SIZE])
         if key in kept:
             return
-        if self._body_count >= MOST_BODIES or len(kept) >= MOST_BODIES_OF_A_GPADL:
+        if self._body_count >= MOST_BODIES_IN_ALL or len(kept) >= MOST_BODIES_OF_A_GPADL:
             self.left_out += 1
             return
         self._bodies.setdefault(body.gpadl, kept)[key] = None
@@ -164,18 +164,13 @@ class RingPages:
                     doubts = (f"relid {relid} was opened in {len(openings)} ways, this is one of them",)
                 yield from self._rings(opening, doubts)
 
-    def page_lists(self) -> Iterator[PageList]:
-        """The pages of every GPADL with one range, whether or not a channel was opened over it."""
-        for relid, gpadl in sorted(self._headers):
-            yield from self._lists(relid, gpadl)
-
     def _rings(self, opening: OpenChannel, doubts: tuple[str, ...]) -> Iterator[ChannelRings]:
         relid, gpadl, offset = opening.relid, opening.ring_gpadl, opening.downstream_page_offset
         class_id, instance_id, subchannel, unsure = self._device(relid)
         bare = ChannelRings(
             relid, class_id, instance_id, (), (), doubts + unsure, gpadl=gpadl, subchannel_index=subchannel
         )
-        lists = list(self._lists(relid, gpadl))
+        lists = list(self.page_lists(relid, gpadl))
         if not lists:
             yield doubted(bare, f"no header of GPADL {gpadl:#x} was found: the pages are not known")
         for one in lists:
@@ -201,7 +196,8 @@ class RingPages:
         instance_id = only({offer.instance_id for offer in offers})
         return class_id, instance_id, only({offer.subchannel_index for offer in offers}), doubts
 
-    def _lists(self, relid: int, gpadl: int) -> Iterator[PageList]:
+    def page_lists(self, relid: int, gpadl: int) -> Iterator[PageList]:
+        """The pages of a GPADL with one range, as each of its headers has them."""
         headers = self._headers.get((relid, gpadl), {})
         for ranges, found in headers.items():
             pages, doubts = joined(ranges, self._bodies.get(gpadl, {}))

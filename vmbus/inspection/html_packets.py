@@ -18,12 +18,12 @@ from .examine import PacketReport
 from .hexdump import hexdump
 from .html_page import html_text
 from .html_picture import block_id
-from .names import bit_names
+from .names import bit_names, counted
 from .ring_picture import Picture, Stretch
 from .ring_report import RingReport
-from .to_text import content_of, counted, offset_width, transaction_of, type_of
+from .to_text import content_of, offset_width, transaction_of, type_of
 
-__all__ = ["Listing", "PageShare", "finding_id", "finding_words", "packets_to_html"]
+__all__ = ["Listing", "PageShare", "finding_id", "finding_words", "packets_to_html", "page_list"]
 
 #: So many packets of each list get a row.
 MOST_ROWS = 5000
@@ -37,9 +37,9 @@ ROWS_OF_PAGE = 30_000
 BYTES_OF_PAGE = 4 << 20
 FEWEST_ROWS = 100
 
-#: So many ranges of a packet are listed, and pages of a range.
+#: So many ranges of a packet are listed, and pages of a range or of a ring.
 MOST_RANGES = 64
-MOST_PAGES = 16
+MOST_LISTED_PAGES = 16
 
 
 class PageShare(NamedTuple):
@@ -281,9 +281,13 @@ def range_words(one: PagedRange | TransferPageRange) -> str:
     if isinstance(one, TransferPageRange):
         return f"{one.byte_count} bytes from {one.byte_offset:#x} on"
     pages: Sequence[int] = one.gpns
-    listed = ", ".join(f"{page:#x}" for page in pages[:MOST_PAGES])
-    more = f" and {len(pages) - MOST_PAGES} more" if len(pages) > MOST_PAGES else ""
-    return f"{len(one)} bytes from {one.offset:#x} on in the guest's pages {listed}{more}"
+    return f"{len(one)} bytes from {one.offset:#x} on in the guest's pages {page_list(pages)}"
+
+
+def page_list(pages: Sequence[int]) -> str:
+    """The first of some pages, by their numbers or their addresses, and how many more there are."""
+    more = f" and {len(pages) - MOST_LISTED_PAGES} more pages" if len(pages) > MOST_LISTED_PAGES else ""
+    return ", ".join(f"{page:#x}" for page in pages[:MOST_LISTED_PAGES]) + more
 
 
 def footer_words(packet: PacketReport) -> str:

@@ -53,7 +53,7 @@ code, .number { font-size: .875rem; }
 .number, .word { white-space: nowrap; }
 table { border-collapse: collapse; }
 caption { text-align: left; font-weight: 600; padding: .25rem 0; }
-th { text-align: left; font-weight: 600; color: var(--quiet); }
+th { text-align: left; font-weight: 600; color: var(--quiet); overflow-wrap: normal; }
 th.number { font-family: inherit; }
 th, td { padding: .2rem .6rem; border-bottom: 1px solid var(--rule); vertical-align: top; }
 .packets { width: 100%; margin-top: 1rem; }
@@ -110,7 +110,8 @@ svg text { font-size: 12px; fill: var(--text); }
   .packets td:last-child { flex-basis: 100%; min-width: 0; max-width: 100%; }
   .packets td[data-name]::before { content: attr(data-name) " "; color: var(--quiet); }
   .control thead { position: absolute; clip-path: inset(50%); }
-  .control th, .control td { padding: .2rem .3rem; overflow-wrap: anywhere; }
+  .control th, .control td { padding: .2rem .3rem; }
+  .control td { overflow-wrap: anywhere; }
 }
 @media print {
   :root { color-scheme: light; --ground: #ffffff; --raised: #f3f5f7; --text: #000000; --quiet: #444444;

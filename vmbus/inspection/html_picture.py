@@ -10,10 +10,11 @@ from typing import NamedTuple
 
 from .examine import PacketReport
 from .html_page import html_text
+from .names import counted
 from .picture_rows import Piece, Row
 from .ring_picture import Kind, Picture, Stretch, extent
 from .ring_report import RingReport
-from .to_text import counted, offset_width, transaction_of, type_of
+from .to_text import offset_width, transaction_of, type_of
 
 __all__ = ["HOW_TO_READ", "KIND_WORDS", "block_id", "picture_to_html"]
 

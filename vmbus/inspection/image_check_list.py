@@ -14,9 +14,9 @@ KDUMP = "makedumpfile IMPLEMENTATION; crash diskdump.h"
 STORAGE = "Hyper-V storage file format"
 
 IMAGE_CHECKS = (
-    Check("image-overlap", W, "image", "two pieces are for the same memory: the first is taken", "none"),
-    Check("image-cut-short", W, "image", "the file ends before what it says it has", "none"),
-    Check("image-damaged", E, "image", "a part of the file cannot be decoded", "none"),
+    Check("image-overlap", W, "image", "two pieces are for the same memory: the first is taken", "our own"),
+    Check("image-cut-short", W, "image", "the file ends before what it says it has", "our own"),
+    Check("image-damaged", E, "image", "a part of the file cannot be decoded", "our own"),
     Check("image-map", W, "image", "the memory map and the file do not fit each other", "Linux /proc/iomem"),
     Check("image-bitmap", W, "image", "a bitmap of pages is too short for the memory it is of", KDUMP),
     Check("image-codec", W, "image", "pages are compressed in a way that is not read here", KDUMP),
@@ -44,9 +44,9 @@ IMAGE_CHECKS = (
     # -- looking for rings -----------------------------------------------------------------------------
     Check("channel-doubt", N, "image", "messages about a channel contradict each other", "hyperv.h"),
     Check(
-        "too-many-candidates", W, "image", "not all pages that look like control pages were judged", "none"
+        "too-many-candidates", W, "image", "not all pages that look like control pages were judged", "our own"
     ),
-    Check("too-much-to-judge", W, "image", "judging took too much, and not all pages were judged", "none"),
-    Check("too-many-lookalikes", N, "image", "not all that looks like a channel message was read", "none"),
-    Check("too-many-messages", N, "image", "not all messages about channels were kept", "none"),
+    Check("too-much-to-judge", W, "image", "judging took too much, and not all pages were judged", "our own"),
+    Check("too-many-lookalikes", N, "image", "not all that looks like a channel message was read", "our own"),
+    Check("too-many-messages", N, "image", "not all messages about channels were kept", "our own"),
 )

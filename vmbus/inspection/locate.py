@@ -10,7 +10,7 @@ drivers/hv/ring_buffer.c writes feature bits 1 into both.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from vmbus.errors import CallerError, DumpError
 from vmbus.images import Dump, Finding, RawDump, Severity, dump_over
@@ -40,6 +40,7 @@ def find_rings(
     header_size: int = PAGE_SIZE,
     data_size: int | None = None,
     pages: Sequence[int] | None = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> list[RingPlace]:
     """The ring, or the two rings of a channel, in a raw dump; every ring that is found in a memory image.
 
@@ -47,9 +48,13 @@ def find_rings(
     header_size  bytes from there to the data area
     data_size    bytes of the data area; None where the dump's end says it, or in an image the packets do
     pages        addresses of the control page and of all data pages, where they lie anywhere
+    progress     told, while an image is looked through, how many bytes of how many are done
 
-    Without address and data_size a dump must look like a ring.  Raises DumpError with what speaks
-    against one; CallerError for an address outside the dump and for sizes no ring can have.
+    A raw file that does not look like a ring is looked through for rings, as an image is; and so is one for the
+    ring at `address`, of which it then need not be all the rest.
+
+    Raises DumpError with what speaks against a ring; CallerError for an address outside the dump and for sizes
+    no ring can have.
 
     >>> find_rings(RawDump("zeros", memoryview(bytes(8192))), address=0)[0].data_size
     4096
@@ -62,7 +67,9 @@ def find_rings(
     if not isinstance(dump, RawDump):
         from .image_places import places_in_image  # slow to import, and most dumps are raw
 
-        return places_in_image(dump, address=address, header_size=header_size, data_size=data_size)
+        return places_in_image(
+            dump, address=address, header_size=header_size, data_size=data_size, progress=progress
+        )
     start = address or 0
     if start < 0 or start >= dump.size:
         raise CallerError(
@@ -73,7 +80,31 @@ def find_rings(
         )
     if data_size is not None:
         return [ring_at(dump, start, header_size, check_data_size(data_size))]
-    return rings_in(dump, start, header_size, said=address is not None)
+    try:
+        places = rings_in(dump, start, header_size, said=address is not None)
+    except DumpError:
+        found = rings_somewhere(dump, address, progress)
+        if not found or (address is None and found[0].address == 0):
+            raise  # a ring of which the file has a part, perhaps, and no memory
+        return found
+    if address is None and not is_blank(dump, places[0]):
+        return places
+    found = rings_somewhere(dump, address, progress)
+    return found if found and found[0].data_size != places[0].data_size else places
+
+
+def rings_somewhere(
+    dump: RawDump, address: int | None, progress: Callable[[int, int], object] | None
+) -> list[RingPlace]:
+    """The rings that a scan finds in a raw file, or the one at an address where it knows its size."""
+    from .image_places import rings_in_memory  # slow to import, and most files are a ring
+
+    return rings_in_memory(dump, address, progress)
+
+
+def is_blank(dump: RawDump, place: RingPlace) -> bool:
+    """Whether a control page has nothing but zeros, as the first page of memory often has."""
+    return is_zero(dump.read(place.address, CONTROL_PAGE.size))
 
 
 def ring_at(dump: RawDump, address: int, header_size: int, data_size: int) -> RingPlace:
@@ -130,7 +161,7 @@ def advice(data_size: int) -> str:
 def check_looks_like_a_ring(dump: RawDump, place: RingPlace) -> None:
     """Raise DumpError when a file that nobody vouches for shows no ring at its start."""
     wrong = control_words_wrong(control_page(dump, place.address), place.data_size)
-    if wrong is None and is_zero(dump.data[place.address :]):
+    if wrong is None and all(is_zero(piece) for _, piece in dump.pieces(place.address)):
         wrong = "all bytes are zero"
     if wrong is not None:
         raise DumpError(
@@ -141,7 +172,7 @@ def check_looks_like_a_ring(dump: RawDump, place: RingPlace) -> None:
 
 
 def control_page(dump: RawDump, address: int) -> ControlPage:
-    return inspect_ring(dump.data[address : address + CONTROL_PAGE.size])
+    return inspect_ring(dump.read(address, CONTROL_PAGE.size))
 
 
 def control_words_wrong(control: ControlPage, data_size: int) -> str | None:
@@ -163,7 +194,7 @@ def with_second_ring(dump: RawDump, first: RingPlace) -> list[RingPlace]:
             address=address, data_size=first.end - address - first.header_size, role="inbound"
         )
         if ends_at_in(dump, outbound) and ends_at_in(dump, inbound):
-            return [outbound, inbound]
+            return [outbound._replace(pair=inbound.address), inbound._replace(pair=outbound.address)]
     if suspects:
         findings = (*first.findings, maybe_a_pair(first, suspects[0]))
         return [first._replace(findings=findings, data_size_known=False)]
@@ -209,7 +240,7 @@ def has_control_shape(dump: RawDump, address: int, first: RingPlace) -> bool:
         or control_words_wrong(control, first.end - address - first.header_size) is not None
     ):
         return False
-    return is_zero(dump.data[address + CONTROL_PAGE.size : address + PAGE_SIZE])
+    return is_zero(dump.read(address + CONTROL_PAGE.size, PAGE_SIZE - CONTROL_PAGE.size))
 
 
 def ends_at_in(dump: RawDump, place: RingPlace) -> bool:

@@ -42,7 +42,7 @@ from vmbus.protocols import (
 )
 from vmbus.sizes import PAGE_SIZE
 
-from .message_places import LARGEST_PAGE, MOST_BODIES, WORD, message_places
+from .message_places import LARGEST_BODY_NUMBER, LARGEST_PAGE, WORD, message_places
 
 __all__ = ["MOST_PLACES_A_PAGE", "FoundMessage", "MessageFinder", "message_at"]
 
@@ -54,7 +54,7 @@ LARGEST_PROCESSOR = 2**16
 NO_PROCESSOR = 2**32 - 1
 
 #: The rings of a channel have less than this many pages: a GPADL with one range lists no more.
-MOST_PAGES = 8190
+MOST_PAGES_OF_A_GPADL = 8190
 
 KNOWN_FLAGS = sum(OfferFlags)
 
@@ -190,7 +190,7 @@ def is_opening(opening: OpenChannel) -> bool:
         and opening.ring_gpadl != 0
         and (opening.target_vp < LARGEST_PROCESSOR or opening.target_vp == NO_PROCESSOR)
         # Before the second ring there is a control page and at least a page of data.
-        and 2 <= opening.downstream_page_offset < MOST_PAGES
+        and 2 <= opening.downstream_page_offset < MOST_PAGES_OF_A_GPADL
         # Small numbers in a row look like the rest of it: one thing more must be as drivers have it.
         and (opening.open_id == opening.relid or not any(opening.user_data))
     )
@@ -222,7 +222,7 @@ def is_gpadl_header(header: GpadlHeader, ranges: bytes) -> bool:
 
 def page_numbers(body: GpadlBody, rest: bytes) -> bytes:
     """The page numbers at the start of a body, up to the first that can be none; b"" where none is."""
-    if body.padding or not body.gpadl or body.message_number > MOST_BODIES:
+    if body.padding or not body.gpadl or body.message_number > LARGEST_BODY_NUMBER:
         return b""
     count = 0
     for number in unpack_words(rest):

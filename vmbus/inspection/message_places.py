@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from vmbus.protocols import LARGEST_RELID, MessageType
 
-__all__ = ["LARGEST_PAGE", "MOST_BODIES", "WORD", "message_places"]
+__all__ = ["LARGEST_BODY_NUMBER", "LARGEST_PAGE", "WORD", "message_places"]
 
 #: Page numbers are below this: 52 bits of address.
 LARGEST_PAGE = 2**40
 
-#: Body messages of the longest GPADL; none has a larger number.
-MOST_BODIES = 512
+#: The number of the last body message of the longest GPADL.
+LARGEST_BODY_NUMBER = 512
 
 WORD = 8
 LOW_HALF = 0xFFFFFFFF
@@ -99,6 +99,6 @@ def bodies(words: memoryview, column: bytes) -> list[int]:
         at
         for at in of_type(words, column, MessageType.GPADL_BODY)
         if words[at + 1] > LOW_HALF
-        and words[at + 1] & LOW_HALF <= MOST_BODIES
+        and words[at + 1] & LOW_HALF <= LARGEST_BODY_NUMBER
         and 0 < words[at + 2] < LARGEST_PAGE
     ]

@@ -6,7 +6,7 @@ from enum import IntFlag
 
 from vmbus.ring import IncomingPacketType
 
-__all__ = ["TYPE_NAMES", "bit_names", "type_label"]
+__all__ = ["TYPE_NAMES", "bit_names", "counted", "type_label"]
 
 
 def type_label(kind: int) -> str:
@@ -34,6 +34,15 @@ def bit_names(kind: type[IntFlag], value: int) -> list[str]:
             names.append(spelled(name))
         value &= ~bit.value
     return [*names, f"{value:#x}"] if value else names
+
+
+def counted(count: int, noun: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "packet"), counted(0, "packet")
+    ('1 packet', '0 packets')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def spelled(name: str) -> str:

@@ -20,13 +20,13 @@ from vmbus.virtio import (
 )
 
 from .hexdump import hexdump
-from .names import bit_names
+from .names import bit_names, counted
 from .packed_lists import PackedPlace
 from .queue_chain import DescriptorReport, QueueChainReport
 from .queue_checks import WRAP, QueueVerdict
 from .queue_history import UsedReport
 from .queue_report import QueueReport
-from .to_text import SHOWN_BYTES, counted, shown
+from .to_text import SHOWN_BYTES, shown
 from .vsock_report import VsockPacketReport
 
 __all__ = ["queue_to_lines"]

@@ -33,7 +33,7 @@ from vmbus.memory import RingMem
 from vmbus.ring import advance, descriptor_fault, is_offset, used_bytes
 
 from .guess import Chain, guess_chain
-from .walk import WalkedPacket
+from .walk import WalkedPacket, checked_indices
 
 __all__ = ["History", "RecoveredPacket", "Trust", "count_recovered", "look_back", "packets_before", "recover"]
 
@@ -93,11 +93,12 @@ def look_back(memory: RingMem, in_offset: int, out_offset: int) -> History:
 
 
 def recover(
-    memory: RingMem, in_offset: int, out_offset: int, *, guess: bool = False
+    memory: RingMem, in_offset: int | None = None, out_offset: int | None = None, *, guess: bool = False
 ) -> list[RecoveredPacket]:
     """The packets before `out_offset` whose every byte is still there, oldest first.
 
-    in_offset, out_offset   the ring's indices: multiples of 8 below the memory's size
+    in_offset, out_offset   the ring's indices, multiples of 8 below the memory's size; without them those in
+                            its control page, or PeerError when these are no offsets
     guess                   also those that no footer leads to: length-only, and guesses
 
     >>> from vmbus.ring import connected_rings
@@ -105,9 +106,13 @@ def recover(
     >>> sender.send(b"read already")
     True
     >>> packet, must_signal = receiver.receive()
-    >>> [(old.packet.offset, old.trust.value) for old in recover(sender.memory, 40, 40)]
+    >>> [(old.packet.offset, old.trust.value) for old in recover(sender.memory)]
     [(0, 'intact')]
     """
+    if in_offset is None or out_offset is None:
+        own_out, own_in = checked_indices(memory)
+        in_offset = own_in if in_offset is None else in_offset
+        out_offset = own_out if out_offset is None else out_offset
     if guess:
         return [*look_back(memory, in_offset, out_offset).newest()][::-1]
     trusted = count_recovered(memory, in_offset, out_offset)

@@ -14,10 +14,13 @@ the ring, put together where they wrap, without the footer.
     +16  address      u64: of the ring's control page
     +24  data_size    u32: of the ring's data area
     +28  available    u32: bytes from its start to in; of a consumed one, those that it takes
-    +32  packet_size  u32: bytes of it that are known, with the footer where that is known
+    +32  packet_size  u32: bytes of it, with the footer where that is known
     +36  reserved     u32: 0
     +40  footer       8 bytes as they lie in the ring; zeros where it is not known
     +48  the packet
+
+Of a packet of which a memory image lacks some bytes, its descriptor stands in the frame, where that is known, and
+packet_size and the frame's original length count all of it, with its footer: the frame was not captured whole.
 
 In pcapng the direction stands in epb_flags as well, and every ring is an interface of its own.  What a packet
 carries through a pipe follows in a frame of its own: vmbus/inspection/pipe_capture.py.
@@ -55,6 +58,7 @@ __all__ = [
     "RingFrameHeader",
     "frame_to_report",
     "is_ring_frame",
+    "original_length",
     "parse_ring_frame",
     "ring_frame",
 ]
@@ -142,7 +146,7 @@ def direction_of(role: str | None) -> Direction:
 
 
 def ring_frame(packet: PacketReport, state: PacketState, place: RingPlace) -> bytes:
-    """A packet of the ring at `place` as a frame; of one that is torn, what there is."""
+    """A packet of the ring at `place` as a frame; of one that is torn or not all in the image, what there is."""
     data = packet_bytes(packet)
     footer = b"" if packet.footer is None else FOOTER.pack(packet.footer)
     flags = (FrameFlags.BROKEN if packet.broken is not None else 0) | (FrameFlags.HAS_FOOTER if footer else 0)
@@ -158,19 +162,36 @@ def ring_frame(packet: PacketReport, state: PacketState, place: RingPlace) -> by
         address=place.address,
         data_size=place.data_size,
         available=packet.available,
-        packet_size=len(data) + len(footer),
+        packet_size=(missing_size(packet) if is_missing(packet) else len(data)) + len(footer),
         reserved=0,
         footer=footer,
     )
     return RING_FRAME_HEADER.pack(*header) + data
 
 
+def original_length(packet: PacketReport) -> int | None:
+    """Bytes that the frame of a packet would have if the image had all of them; None where it has."""
+    return RING_FRAME_HEADER.size + missing_size(packet) if is_missing(packet) else None
+
+
+def is_missing(packet: PacketReport) -> bool:
+    """Whether a memory image lacks bytes of a packet."""
+    return packet.broken is not None and packet.raw is None
+
+
+def missing_size(packet: PacketReport) -> int:
+    """Bytes that such a packet has with its footer, as far as its own length can be believed."""
+    if packet.packet_size is None:
+        return packet.available
+    return min(packet.available, max(packet.packet_size, DESCRIPTOR_SIZE))
+
+
 def packet_bytes(packet: PacketReport) -> bytes:
-    """A packet without its footer; of one that is torn, what there is."""
+    """A packet without its footer; of one that is torn or not all in the image, what there is."""
     if packet.raw is not None:
         return packet.raw if packet.footer is None else packet.raw[:-FOOTER_SIZE]
-    assert packet.descriptor is not None, "a packet without one is broken"
-    return b"".join([PACKET_DESCRIPTOR.pack(packet.descriptor), packet.header or b"", packet.payload or b""])
+    descriptor = b"" if packet.descriptor is None else PACKET_DESCRIPTOR.pack(packet.descriptor)
+    return b"".join([descriptor, packet.header or b"", packet.payload or b""])
 
 
 def is_ring_frame(data: bytes | memoryview) -> bool:

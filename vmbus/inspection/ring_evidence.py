@@ -27,7 +27,7 @@ from vmbus.sizes import LARGEST_PACKET, PAGE_SIZE, SLOT
 
 from .data_area import DataArea
 
-__all__ = ["MOST_TRIALS", "RingEvidence", "SizeTrial", "evidence_of", "try_size"]
+__all__ = ["MOST_TRIALS", "RingEvidence", "SizeTrial", "evidence_of", "smallest_size", "try_size"]
 
 #: So many sizes are tried.
 MOST_TRIALS = 16
@@ -108,10 +108,15 @@ class Backwards(NamedTuple):
     sizes: tuple[int, ...]
 
 
+def smallest_size(control: ControlPage) -> int:
+    """Bytes of whole pages that in and out lie in."""
+    return (max(control.in_offset, control.out_offset) // PAGE_SIZE + 1) * PAGE_SIZE
+
+
 def evidence_of(area: DataArea, control: ControlPage) -> RingEvidence:
     """What packets say about the ring with these control words, whose indices are multiples of 8."""
     in_offset, out_offset = control.in_offset, control.out_offset
-    smallest = (max(in_offset, out_offset) // PAGE_SIZE + 1) * PAGE_SIZE
+    smallest = smallest_size(control)
     before = chain_before(area, in_offset, out_offset, smallest)
     sizes = dict.fromkeys([*before.sizes, *sizes_of_waiting(area, in_offset, out_offset, smallest)])
     trials = [try_size(area, control, size) for size in islice(sizes, MOST_TRIALS)]

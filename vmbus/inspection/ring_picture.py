@@ -27,7 +27,7 @@ from vmbus.ring import advance, used_bytes
 from .examine import PacketReport
 from .picture_rows import Piece, Row, rows_of
 from .recover import Trust
-from .ring_in_dump import PartialRingMem
+from .ring_in_dump import DumpRingMem
 from .ring_report import RingReport
 
 __all__ = [
@@ -147,7 +147,7 @@ def draw_ring(ring: RingReport) -> Picture:
 
 def missing_edges(memory: RingMem) -> list[int]:
     """Where stretches that the image does not have begin and end, in order."""
-    if not isinstance(memory, PartialRingMem):
+    if not isinstance(memory, DumpRingMem):
         return []
     return [edge for one in memory.missing for edge in (one.start, one.end)]
 

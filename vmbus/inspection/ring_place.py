@@ -36,6 +36,7 @@ class RingPlace(NamedTuple):
     findings         what was found on the way
     data_size_known  False where the data size is only what would fit
     device           whose it is, or None
+    pair             address of the other ring of the channel, or None
     pages            addresses of the control page and of all data pages, where they do not lie one behind the
                      other; else None
     """
@@ -48,6 +49,7 @@ class RingPlace(NamedTuple):
     data_size_known: bool = True
     device: RingDevice | None = None
     pages: tuple[int, ...] | None = None
+    pair: int | None = None
 
     @property
     def end(self) -> int:

@@ -16,13 +16,13 @@ from vmbus.sizes import PAGE_SIZE
 
 from .checks import Verdict, check_control, indices_are_valid, judge
 from .examine import PacketReport, examine_packet
-from .names import type_label
+from .names import counted, type_label
 from .recover import History, Trust, look_back
 from .ring_place import RingPlace
 from .walk import WalkedPacket, walk
 from .zeros import reads_zero
 
-__all__ = ["MOST_LOOKS", "RingReport", "Selection", "check", "inspect_memory"]
+__all__ = ["MOST_LOOKS", "RingReport", "Selection", "inspect_memory"]
 
 #: How often a ring is looked at whose indices move meanwhile.
 MOST_LOOKS = 3
@@ -158,17 +158,6 @@ def inspect_memory(
     )
 
 
-def check(memory: RingMem) -> list[Finding]:
-    """Everything wrong or odd about one ring: its control words and the packets that wait in it.
-
-    >>> from vmbus.ring import connected_rings
-    >>> sender, receiver = connected_rings()
-    >>> check(sender.memory)
-    []
-    """
-    return inspect_memory(memory, selection=Selection(limit=0)).findings
-
-
 def look_at_waiting(memory: RingMem, control: ControlPage, wanted: Selection) -> Waiting:
     """The packets from out to in."""
     waiting = Waiting()
@@ -210,7 +199,6 @@ def examine_present(memory: RingMem, walked: WalkedPacket, trust: Trust | None =
             available=walked.available,
             descriptor=walked.descriptor,
             broken=finding.check,
-            raw=b"",
             trust=trust,
             findings=(finding,),
         )
@@ -242,7 +230,7 @@ def history_findings(history: History) -> Iterator[Finding]:
     count = len(chain.slots)
     if count:
         guesses = sum(chain.contested)
-        others = f"{chain.competing} other chain{'' if chain.competing == 1 else 's'} of lengths"
+        others = f"{counted(chain.competing, 'other chain')} of lengths"
         message = (
             f"no footer leads to {count} of the packets read already: {count - guesses} by lengths alone, "
             f"{guesses} no more than guesses; {others if chain.competing else 'no other chain of lengths'} "

@@ -33,7 +33,7 @@ def look_through_apart(
             finished, pending = wait(pending, return_when=FIRST_COMPLETED)
             done += sum(task.result().looked_at for task in finished)
             if progress is not None:
-                progress(min(done, total), total)
+                progress(done, total)
         return [task.result() for task in tasks]
 
 

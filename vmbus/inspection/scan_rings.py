@@ -77,8 +77,8 @@ def joined_to(ring: FoundRing, other: FoundRing) -> FoundRing:
 def ring_in_pages(dump: Dump, pages: Sequence[int | None], role: str, device: RingDevice) -> FoundRing | None:
     """The ring in pages with these numbers, of which None is one that is not known."""
     addresses = [number * PAGE_SIZE for number in pages if number is not None]
-    if len(addresses) < 2 or len(addresses) < len(pages):
-        return None
+    if len(addresses) < 2 or len(set(addresses)) < len(pages):
+        return None  # a page is not known; or one is listed twice, as no ring has it
     try:
         control = inspect_ring(dump.read(addresses[0], CONTROL_PAGE.size))
         rest = dump.read(addresses[0] + CONTROL_SIZE, PAGE_SIZE - CONTROL_SIZE)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from vmbus.ring import free_bytes, is_offset
 
 from .found_ring import FoundRing
+from .names import counted
 from .scanning import ScanReport
 
 __all__ = ["scan_to_lines"]
@@ -22,7 +23,8 @@ TITLE = f"  {'ADDRESS':<14}  {'DATA':>8}  {'ROLE':<8}  {'WAITING':>8}  {'FREE':>
 
 def scan_to_lines(report: ScanReport, *, with_reasons: bool = False) -> Iterator[str]:
     """The lines of a report; `with_reasons` says of each ring why it is believed to be one."""
-    yield f"{report.path}: {report.format}, {counted(len(report.rings), 'ring')} in {megabytes(report.looked_at)} of memory"
+    found = counted(len(report.rings), "ring")
+    yield f"{report.path}: {report.format}, {found} in {megabytes(report.looked_at)} of memory that is not just zeros"
     if report.rings:
         yield TITLE
     for ring in report.rings:
@@ -47,6 +49,8 @@ def ring_line(ring: FoundRing) -> str:
 def sizes_of(ring: FoundRing) -> str:
     sizes = ring.data_size_candidates[:SHOWN_SIZES]
     perhaps = f", perhaps {', '.join(map(str, sizes))}" if sizes else ""
+    if len(sizes) > 1:
+        perhaps += " (the likeliest first)"
     return f"at least {ring.smallest_data_size}{perhaps}"
 
 
@@ -85,7 +89,3 @@ def notes(report: ScanReport) -> Iterator[str]:
 
 def megabytes(count: int) -> str:
     return f"{count / (1 << 20):.1f} MiB"
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

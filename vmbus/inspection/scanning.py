@@ -18,7 +18,8 @@ from concurrent.futures import Executor, Future
 from typing import NamedTuple
 
 from vmbus.errors import CallerError, DumpError
-from vmbus.images import TOP, Dump, Finding, Run, Severity, dump_over, open_dump
+from vmbus.images import TOP, ChannelPages, Dump, Finding, Run, Severity, dump_over, open_dump
+from vmbus.layout import Guid
 from vmbus.memory import AddressSpace
 
 from .data_area import MOST_EFFORT, Effort
@@ -89,7 +90,7 @@ def scan(
     wanted = options or ScanOptions()
     if wanted.start < 0 or wanted.start >= wanted.end:
         raise CallerError(
-            f"no memory lies from {wanted.start:#x} to {wanted.end:#x}",
+            f"no memory lies from {wanted.start:#x} {'on' if wanted.end == TOP else f'to {wanted.end:#x}'}",
             argument="start",
             value=wanted.start,
             limit=wanted.end,
@@ -168,6 +169,12 @@ def judged(dump: Dump, seen: Sighting, options: ScanOptions) -> ScanReport:
         )
         findings.append(Finding("too-many-candidates", Severity.WARNING, None, message))
         candidates = candidates[:MOST_CANDIDATES]
+    if seen.unread_from is not None:
+        message = (
+            f"there are so many messages about channels that those from {seen.unread_from:#x} on were not all "
+            "looked for"
+        )
+        findings.append(Finding("too-many-messages", Severity.NOTE, None, message))
     if seen.first_cut is not None:
         message = (
             f"{seen.pages_cut} pages, the first at {seen.first_cut:#x}, have so much in them that looks like a "
@@ -216,16 +223,24 @@ def channels_of(dump: Dump, messages: list[FoundMessage]) -> tuple[list[ChannelR
     saved = getattr(dump, "channels", None)
     if saved is not None:
         known = {channel.outbound_pages for channel in channels}
-        channels += [one for one in map(saved_channel, saved()) if one.outbound_pages not in known]
+        for one in map(saved_channel, filter(is_open, saved())):
+            if one.outbound_pages in known:
+                continue
+            if len(one.outbound_pages) < 2 or len(one.inbound_pages) < 2:
+                message = f"channel {one.relid}: its second ring does not begin inside its pages"
+                findings.append(Finding("channel-doubt", Severity.NOTE, None, message))
+                continue
+            channels.append(one)
     return channels, findings
 
 
-def saved_channel(channel: object) -> ChannelRings:
-    """A channel as a Hyper-V saved state lists it."""
-    from vmbus.images import ChannelPages
-    from vmbus.layout import Guid
+def is_open(channel: ChannelPages) -> bool:
+    """Whether a saved channel has rings."""
+    return bool(channel.pages)
 
-    assert isinstance(channel, ChannelPages)
+
+def saved_channel(channel: ChannelPages) -> ChannelRings:
+    """A channel as a Hyper-V saved state lists it."""
     second = channel.second_ring_page
     return ChannelRings(
         channel.channel_id,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from vmbus.images import PIECE_SIZE, TOP, Dump, Run, State
+from vmbus.images import PIECE_SIZE, TOP, Dump, MissingRuns, Run, State
 from vmbus.protocols import LARGEST_MESSAGE
 from vmbus.sizes import PAGE_SIZE
 
@@ -48,6 +48,7 @@ class Sighting(NamedTuple):
     missing      memory that is not in the image though it should be, the first of it
     unlisted     bytes of it beyond those
     looked_at    bytes of memory looked through
+    unread_from  the address from which on messages were not looked for any more, there being too many; or None
     pages_cut    pages with so much in them that looks like a message that not all was looked at
     first_cut    the address of the first of them
     """
@@ -57,6 +58,7 @@ class Sighting(NamedTuple):
     missing: list[Run]
     unlisted: int
     looked_at: int
+    unread_from: int | None
     pages_cut: int
     first_cut: int | None
 
@@ -68,44 +70,37 @@ def look_through(dump: Dump, start: int, end: int, *, progress: Progress | None 
     """
     candidates: list[ControlCandidate] = []
     messages: list[FoundMessage] = []
-    missing = MissingRuns()
+    missing = MissingRuns(MOST_MISSING)
     finder = MessageFinder()
     done = 0
+    unread_from: int | None = None
     total = present_bytes(dump, start, end) if progress is not None else 0
     for address, piece in dump.pieces(start, min(end + LARGEST_MESSAGE, TOP), on_missing=missing.add):
         if len(candidates) <= MOST_CANDIDATES:
             candidates += (one for one in find_control_pages(address, piece) if one.address < end)
         if len(messages) < MOST_MESSAGES:
             messages += (one for one in finder.feed(address, piece) if one.address < end)
-        done += len(piece)
+        elif unread_from is None:
+            unread_from = address
+        done += max(0, min(address + len(piece), end) - address)
         if progress is not None:
-            progress(min(done, total), total)
+            progress(done, total)
     messages += (one for one in finder.finish() if one.address < end)
     return Sighting(
-        candidates, messages, missing.listed, missing.unlisted, done, finder.pages_cut, finder.first_cut
+        candidates,
+        messages,
+        missing.listed,
+        missing.unlisted,
+        done,
+        unread_from,
+        finder.pages_cut,
+        finder.first_cut,
     )
-
-
-class MissingRuns:
-    """Stretches of missing memory, those in touch as one, and only the first ones listed."""
-
-    def __init__(self) -> None:
-        self.listed: list[Run] = []
-        self.unlisted = 0
-
-    def add(self, run: Run) -> None:
-        last = self.listed[-1] if self.listed else None
-        if last is not None and last.end == run.start and (last.state, last.why) == (run.state, run.why):
-            self.listed[-1] = last._replace(end=run.end)
-        elif len(self.listed) < MOST_MISSING:
-            self.listed.append(run)
-        else:
-            self.unlisted += run.end - run.start
 
 
 def joined(sightings: list[Sighting]) -> Sighting:
     """What was seen in all parts, in the order of addresses."""
-    missing = MissingRuns()
+    missing = MissingRuns(MOST_MISSING)
     for one in sightings:
         for run in one.missing:
             missing.add(run)
@@ -115,6 +110,7 @@ def joined(sightings: list[Sighting]) -> Sighting:
         missing.listed,
         missing.unlisted + sum(one.unlisted for one in sightings),
         sum(one.looked_at for one in sightings),
+        next((one.unread_from for one in sightings if one.unread_from is not None), None),
         sum(one.pages_cut for one in sightings),
         next((one.first_cut for one in sightings if one.first_cut is not None), None),
     )

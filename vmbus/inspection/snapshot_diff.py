@@ -31,18 +31,17 @@ from vmbus.images import Finding, Findings, MissingMemory, Severity
 from vmbus.layout import FeatureBits, PacketType, PartialPipeHeader
 from vmbus.memory import RingMem
 from vmbus.pipe import pipe_header_of
-from vmbus.ring import advance, used_bytes, wanted_space
+from vmbus.ring import advance, used_bytes
 
 from .checks import indices_are_valid
 from .examine import PacketReport, examine_packet
+from .movement import Movement, same_bytes
+from .names import counted
 from .ring_report import RingReport, Selection, inspect_memory
-from .stuck import OwedSignal, owed_signals
+from .stuck import OwedSignal, owed_signals, stuck_findings
 from .walk import WalkedPacket, walk
 
 __all__ = ["RingDiff", "diff"]
-
-#: So many bytes of the two snapshots are compared at a time.
-PIECE = 1 << 20
 
 
 class RingDiff(NamedTuple):
@@ -58,6 +57,8 @@ class RingDiff(NamedTuple):
     stuck              the signals that are owed where nothing moved
     findings           of the comparison; each snapshot has its own besides
     is_sound           False when it is stuck, or something is wrong with the later one or between the two
+
+    The two look at their memory still, which cannot be pickled: what goes to another process is its JSON.
     """
 
     before: RingReport
@@ -124,12 +125,8 @@ def made(
     findings: Iterable[Finding] = (),
 ) -> RingDiff:
     """The result, with what follows from the rest: whether it is stuck, and sound."""
-    stuck = owed_signals(b) if moved is False else []
-    found = Findings(findings)
-    found.add(
-        Finding("stuck-reader" if owed.to == "reader" else "stuck-writer", Severity.ERROR, None, owed.message)
-        for owed in stuck
-    )
+    is_still = moved is False
+    found = Findings([*findings, *(stuck_findings(b) if is_still else ())])
     wrong = found.counts[Severity.ERROR] + found.counts[Severity.WARNING]
     return RingDiff(
         before=a,
@@ -140,7 +137,7 @@ def made(
         written=written,
         read=read,
         still_waiting=[*still_waiting],
-        stuck=stuck,
+        stuck=owed_signals(b) if is_still else [],
         findings=found.to_list(),
         is_sound=b.is_sound and not wrong,
     )
@@ -156,29 +153,16 @@ def changed_words(a: RingReport, b: RingReport) -> Iterator[Finding]:
         yield Finding("control-changed", Severity.NOTE, None, "words without a use are not as they were")
 
 
-class Comparison:
-    """Two snapshots whose indices are valid.
+class Comparison(Movement):
+    """Two snapshots whose indices are valid, compared.
 
-    written, read   how far in and out went, at least: a lap is in them only where nothing else fits
-    lap             0; the data size where in must have gone one lap more than its position shows; minus
-                    that where out must
-    went_round      whether what lay in the ring is gone, as far as is known
-    went_backwards  whether an index is where it cannot be
+    waited     the packets that waited in the earlier one
+    findings   what is odd, as far as it is known
     """
 
     def __init__(self, a: RingReport, b: RingReport) -> None:
-        self.a, self.b = a, b
-        self.size = size = b.memory.size
-        self.waiting_before = used_bytes(size, a.control.in_offset, a.control.out_offset)
-        waiting_now = used_bytes(size, b.control.in_offset, b.control.out_offset)
-        self.in_moved = used_bytes(size, b.control.in_offset, a.control.in_offset)
-        self.out_moved = used_bytes(size, b.control.out_offset, a.control.out_offset)
-        self.lap = waiting_now - self.waiting_before - self.in_moved + self.out_moved
-        self.written = self.in_moved + max(0, self.lap)
-        self.read = self.out_moved + max(0, -self.lap)
+        super().__init__(a, b)
         self.waited = [*walk(a.memory, a.control.out_offset, a.control.in_offset)]
-        self.went_round = self.written >= size
-        self.went_backwards = False
         self.findings: list[Finding] = []
 
     def result(self) -> RingDiff:
@@ -190,6 +174,10 @@ class Comparison:
         quiet = not (self.in_moved or self.out_moved or self.findings)
         quiet = quiet and self.a.control[:4] == self.b.control[:4]
         quiet = quiet and not any(one.check == "ring-moved" for one in self.b.findings)
+        if quiet and not same_bytes(self.a.memory, self.b.memory, 0, self.size):
+            quiet = False
+            message = "in and out are as they were, and the data is not: the ring went round, or somebody is writing"
+            self.findings.append(Finding("data-changed", Severity.NOTE, None, message))
         self.findings += self.signals_due()
         return made(
             self.a,
@@ -249,7 +237,7 @@ class Comparison:
             return Finding("partly-read", Severity.NOTE, packet.offset, message)
         places = [number for number in range(len(old)) if old[number] != now[number]]
         first = advance(self.size, packet.offset, places[0])
-        count = f"{len(places)} byte{'' if len(places) == 1 else 's'}"
+        count = f"{counted(len(places), 'byte')}"
         message = (
             f"{count} of the packet changed while it waited, the first at {first:#06x}: from "
             f"{old[places[0]]:#04x} to {now[places[0]]:#04x}"
@@ -290,69 +278,11 @@ class Comparison:
         newer = [one for one in since if used_bytes(self.size, one.offset, start) + taken(one) <= further]
         return reports + [examine_packet(self.b.memory, one) for one in newer]
 
-    # -- laps and signals --------------------------------------------------------------------------
-
-    def lap_findings(self) -> Iterator[Finding]:
-        """An index that went a lap further than its position shows, or backwards.
-
-        Whoever publishes so much has written as many bytes, and they would be new.
-        """
-        before, now = self.a.control, self.b.control
-        name, other = ("in", "out") if self.lap > 0 else ("out", "in")
-        places = (
-            f"in went from {before.in_offset:#06x} to {now.in_offset:#06x}, out from "
-            f"{before.out_offset:#06x} to {now.out_offset:#06x}"
-        )
-        opened_anew = now.in_offset == now.out_offset == 0
-        written = min(self.written, self.size)
-        if not opened_anew and same_bytes(self.a.memory, self.b.memory, before.in_offset, written):
-            self.went_backwards = True
-            wrong = f"{other} is where it cannot be" if self.lap else "both went backwards"
-            message = (
-                f"{places}, and not one of {written} bytes was written meanwhile: {wrong}, unless the later "
-                "dump is the earlier one"
-            )
-            yield Finding("index-backwards", Severity.ERROR, None, message)
-        elif self.lap:
-            message = f"{places}: {name} must have gone at least a lap of {self.size} bytes more than that"
-            yield Finding("went-round", Severity.NOTE, None, message)
-
-    def signals_due(self) -> Iterator[Finding]:
-        """Edge rules that must have been true at a commit in between."""
-        before, now = self.a.control, self.b.control
-        if self.lap or self.went_round or self.went_backwards:
-            return
-        unmasked = not before.interrupt_mask and not now.interrupt_mask
-        if not self.waiting_before and self.in_moved and not self.out_moved and unmasked:
-            message = (
-                f"the writer had to signal by the edge rule signal_reader_after_write when it published the "
-                f"first packet at {before.in_offset:#06x}: the ring was empty and the mask 0, in both snapshots"
-            )
-            yield Finding("signal-was-due", Severity.NOTE, None, message)
-        wanted = wanted_space(now.pending_send_size)
-        free_before, free_now = self.size - 8 - self.waiting_before, self.b.free or 0
-        same_wish = before.pending_send_size == now.pending_send_size
-        if same_wish and not self.in_moved and free_before < wanted <= free_now:
-            message = (
-                f"the reader had to signal by the edge rule signal_writer_after_read: {wanted} bytes of room "
-                f"were asked for, {free_before} were free, and {free_now} are"
-            )
-            yield Finding("signal-was-due", Severity.NOTE, None, message)
-
 
 def taken(packet: WalkedPacket) -> int:
     """Bytes of a whole packet with its footer."""
     assert packet.descriptor is not None
     return packet.descriptor.packet_size
-
-
-def same_bytes(a: RingMem, b: RingMem, offset: int, length: int) -> bool:
-    """True when two snapshots have the same bytes there."""
-    for done in range(0, length, PIECE):
-        at, count = advance(a.size, offset, done), min(PIECE, length - done)
-        if a.read_at(at, count) != b.read_at(at, count):
-            return False
-    return True
 
 
 def taken_since(before: PacketReport, old: bytes, now: bytes) -> int | None:

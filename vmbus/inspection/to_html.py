@@ -8,11 +8,13 @@ Whatever comes from the dump is shown in hex or escaped.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
+from vmbus.images import Severity
 from vmbus.layout import FeatureBits
 
-from .html_packets import Listing, PageShare, finding_id, finding_words, packets_to_html
+from .checks import Verdict
+from .html_packets import Listing, PageShare, finding_id, finding_words, packets_to_html, page_list
 from .html_page import html_text, page_end, page_start
 from .html_picture import HOW_TO_READ, picture_to_html
 from .names import bit_names
@@ -24,9 +26,6 @@ from .stuck import asks_for_good
 from .to_text import offset_width, summary, verdict_text
 
 __all__ = ["report_to_html"]
-
-#: So many addresses of scattered pages are listed.
-MOST_PAGES = 16
 
 
 def report_to_html(
@@ -74,8 +73,18 @@ def contents_to_html(report: Report) -> Iterator[str]:
         return
     yield '<nav aria-label="rings"><ul>\n' if report.rings else "<p>No ring.</p>\n"
     for number, ring in enumerate(report.rings):
-        yield f'<li><a href="#r{number}">{name_of(ring)}</a>: {verdict_text(ring)}, {summary(ring)}</li>\n'
+        link = f'<a href="#r{number}">{name_of(ring)}</a>'
+        yield f"<li{trouble_of(ring)}{link}: {verdict_text(ring)}, {summary(ring)}</li>\n"
     yield "</ul></nav>\n" if report.rings else ""
+
+
+def trouble_of(ring: RingReport) -> str:
+    """The rest of a tag, and the word that says that something is wrong with a ring."""
+    if ring.verdict is Verdict.CORRUPT:
+        return ' class="error"><b>corrupt</b> '
+    if any(finding.severity is Severity.ERROR for finding in ring.findings):
+        return ' class="error"><b>errors</b> '
+    return ">"
 
 
 def name_of(ring: RingReport) -> str:
@@ -110,7 +119,7 @@ def facts_of(report: Report, number: int, ring: RingReport) -> list[tuple[str, s
     """Where a ring lies and who waits for whom, as HTML."""
     place = ring.place
     known = "" if place.data_size_known else " (what would fit; the size itself is not known)"
-    data = f"{place.address + place.header_size:#x}" if place.pages is None else page_words(place.pages[1:])
+    data = f"{place.address + place.header_size:#x}" if place.pages is None else page_list(place.pages[1:])
     facts = [
         ("signals", signal_words(ring)),
         ("control page", f"<code>{place.address:#x}</code>, {place.header_size} bytes"),
@@ -126,12 +135,6 @@ def facts_of(report: Report, number: int, ring: RingReport) -> list[tuple[str, s
     return facts
 
 
-def page_words(pages: Sequence[int]) -> str:
-    """Addresses of pages that do not lie one behind the other."""
-    more = f" and {len(pages) - MOST_PAGES} more pages" if len(pages) > MOST_PAGES else ""
-    return ", ".join(f"{page:#x}" for page in pages[:MOST_PAGES]) + more
-
-
 def device_words(device: RingDevice) -> str:
     """Everything that is known of a device, as HTML."""
     words = [device.class_name or "of no known class"]
@@ -141,13 +144,11 @@ def device_words(device: RingDevice) -> str:
 
 
 def other_of_pair(report: Report, number: int) -> int | None:
-    """The number of the ring that is the other direction of this one, which stands next to it."""
-    step = {"outbound": 1, "inbound": -1}.get(report.rings[number].place.role or "", 0)
-    other = number + step
-    if not step or not 0 <= other < len(report.rings):
-        return None
-    roles = {report.rings[number].place.role, report.rings[other].place.role}
-    return other if roles == {"outbound", "inbound"} else None
+    """The number of the ring that is the other direction of this one, where the report has it."""
+    pair = report.rings[number].place.pair
+    return next(
+        (at for at, ring in enumerate(report.rings) if pair is not None and ring.place.address == pair), None
+    )
 
 
 def signal_words(ring: RingReport) -> str:

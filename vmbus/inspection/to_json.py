@@ -1,11 +1,26 @@
 """A ring's report as JSON: integers stay integers, bytes are lowercase hex, unknown is null.
 
+The keys of the document "vmbus.inspect/1":
+
+    schema, source     the file: path, format, size (bytes)
+    findings           what is wrong with the file as an image
+    rings              address, header_size, data_size, data_size_known, role, pair (the other ring's address),
+                       device (class, class_name, instance, channel), pages, control (in, out, interrupt_mask,
+                       pending_send_size, feature_bits, other_words), available, free, reader_needs_signal,
+                       writer_needs_signal, verdict, packets, consumed, findings; data where it was asked for
+    packets, consumed  offset, type, type_value, flags, flags_value, transaction_id, data_offset, length, bytes,
+                       header, payload_length, payload, ranges, footer, broken, description; transfer_page_set_id
+                       where it has one; raw of a broken one, null where the image lacks bytes; trust of one
+                       that was read already
+    findings           check, severity, offset (null for the control page), message
+
 64-bit numbers come a second time in hex under a key ending in _hex: jq and browsers round above
 2**53.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from vmbus.images import Finding, MissingMemory
@@ -17,36 +32,51 @@ from .names import bit_names, type_label
 from .ring_place import RingDevice
 from .ring_report import RingReport
 
-__all__ = ["SCHEMA", "control_to_json", "finding_to_json", "packet_to_json", "ring_to_json"]
+__all__ = [
+    "SCHEMA",
+    "finding_to_json",
+    "packet_to_json",
+    "ring_to_json",
+    "some_of_ring",
+]
 
 SCHEMA = "vmbus.inspect/1"
 
 
+#: What documents say of a ring, and how it is told from the report; each has some of it, in its own order.
+RING_KEYS: dict[str, Callable[[RingReport], Any]] = {
+    "address": lambda ring: ring.place.address,
+    "address_hex": lambda ring: f"{ring.place.address:#x}",
+    "header_size": lambda ring: ring.place.header_size,
+    "data_size": lambda ring: ring.place.data_size,
+    "data_size_known": lambda ring: ring.place.data_size_known,
+    "role": lambda ring: ring.place.role,
+    "pair": lambda ring: ring.place.pair,
+    "device": lambda ring: device_to_json(ring.place.device),
+    "pages": lambda ring: None if ring.place.pages is None else list(ring.place.pages),
+    "control": lambda ring: control_to_json(ring.control),
+    "available": lambda ring: ring.available,
+    "free": lambda ring: ring.free,
+    "reader_needs_signal": lambda ring: ring.reader_needs_signal,
+    "writer_needs_signal": lambda ring: ring.writer_needs_signal,
+    "verdict": lambda ring: ring.verdict.value,
+    "packets": lambda ring: [packet_to_json(packet) for packet in ring.packets],
+    "consumed": lambda ring: [packet_to_json(packet) for packet in ring.consumed],
+    "findings": lambda ring: [finding_to_json(finding) for finding in ring.findings],
+}
+
+
 def ring_to_json(ring: RingReport, *, whole: bool = False) -> dict[str, Any]:
     """One item of the document's "rings"; `whole` adds the data area."""
-    place = ring.place
-    document = {
-        "address": place.address,
-        "address_hex": f"{place.address:#x}",
-        "header_size": place.header_size,
-        "data_size": place.data_size,
-        "data_size_known": place.data_size_known,
-        "role": place.role,
-        "device": device_to_json(place.device),
-        "pages": None if place.pages is None else list(place.pages),
-        "control": control_to_json(ring.control),
-        "available": ring.available,
-        "free": ring.free,
-        "reader_needs_signal": ring.reader_needs_signal,
-        "writer_needs_signal": ring.writer_needs_signal,
-        "verdict": ring.verdict.value,
-        "packets": [packet_to_json(packet) for packet in ring.packets],
-        "consumed": [packet_to_json(packet) for packet in ring.consumed],
-        "findings": [finding_to_json(finding) for finding in ring.findings],
-    }
+    document = some_of_ring(ring, RING_KEYS)
     if whole:
         document["data"] = whole_data(ring)
     return document
+
+
+def some_of_ring(ring: RingReport, keys: Iterable[str]) -> dict[str, Any]:
+    """These of a ring's keys, in this order."""
+    return {key: RING_KEYS[key](ring) for key in keys}
 
 
 def whole_data(ring: RingReport) -> str | None:
@@ -113,8 +143,8 @@ def packet_to_json(packet: PacketReport) -> dict[str, Any]:
     }
     if packet.transfer_page_set_id is not None:
         document["transfer_page_set_id"] = packet.transfer_page_set_id
-    if packet.raw is not None:
-        document["raw"] = packet.raw.hex()
+    if packet.raw is not None or packet.broken is not None:
+        document["raw"] = None if packet.raw is None else packet.raw.hex()
     if packet.trust is not None:
         document["trust"] = packet.trust.value
     return document

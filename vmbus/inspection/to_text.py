@@ -14,12 +14,13 @@ from vmbus.ring import PagedRange, wanted_space
 from .checks import Verdict, room_is_missing
 from .examine import PacketReport
 from .hexdump import hexdump
-from .names import bit_names, type_label
+from .names import bit_names, counted, type_label
 from .report import Report
+from .ring_place import RingPlace
 from .ring_report import RingReport
 from .stuck import asks_for_good
 
-__all__ = ["counted", "finding_to_line", "packets_to_lines", "place_of", "report_to_lines", "verdict_text"]
+__all__ = ["device_of", "finding_to_line", "packets_to_lines", "place_of", "report_to_lines", "verdict_text"]
 
 #: Bytes of payload in a packet's line.
 SHOWN_BYTES = 8
@@ -50,7 +51,7 @@ def report_to_lines(report: Report, *, with_hexdump: bool = False) -> Iterator[s
 def ring_to_lines(ring: RingReport, with_hexdump: bool) -> Iterator[str]:
     place = ring.place
     role = f"{place.role} " if place.role else ""
-    yield f"{role}ring at {place.address:#x}, {place.data_size} bytes of data"
+    yield f"{role}ring at {place.address:#x}{device_of(place)}, {place.data_size} bytes of data"
     yield from control_to_lines(ring)
     if ring.consumed:
         yield ""
@@ -65,6 +66,11 @@ def ring_to_lines(ring: RingReport, with_hexdump: bool) -> Iterator[str]:
     yield summary(ring)
     for finding in ring.findings:
         yield finding_to_line(ring, finding)
+
+
+def device_of(place: RingPlace) -> str:
+    """Whose a ring is, to be put behind its address; nothing where that is not known."""
+    return f" of {place.device}, channel {place.device.channel_id}" if place.device else ""
 
 
 def finding_to_line(ring: RingReport, finding: Finding) -> str:
@@ -185,7 +191,3 @@ def summary(ring: RingReport) -> str:
 
 def shown(count: int, of: int) -> str:
     return f" ({count} shown)" if count < of else ""
-
-
-def counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"

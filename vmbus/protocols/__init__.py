@@ -27,7 +27,6 @@ from .channel_messages import (
     OpenChannel,
     parse_gpadl_body,
     parse_gpadl_header,
-    parse_header,
     parse_offer,
     parse_open_channel,
 )
@@ -70,7 +69,6 @@ __all__ = [
     "hvsock_service",
     "parse_gpadl_body",
     "parse_gpadl_header",
-    "parse_header",
     "parse_offer",
     "parse_open_channel",
 ]

@@ -50,7 +50,6 @@ __all__ = [
     "OpenChannel",
     "parse_gpadl_body",
     "parse_gpadl_header",
-    "parse_header",
     "parse_offer",
     "parse_open_channel",
 ]
@@ -227,12 +226,6 @@ GPADL_BODY = FixedCodec(GPADL_BODY_SCHEMA, GpadlBody)
 
 #: Page numbers of a GPADL with one range that its header message holds.
 HEADER_PAGES = (LARGEST_MESSAGE - GPADL_HEADER.size - GPA_RANGE.size) // PAGE_NUMBER_SIZE
-
-
-def parse_header(message: bytes) -> MessageHeader:
-    """What every message starts with; PeerError where it is too short or too long for one."""
-    check_length(message, MESSAGE_HEADER.size, "a message")
-    return MESSAGE_HEADER.unpack(message)
 
 
 def parse_offer(message: bytes) -> Offer:
