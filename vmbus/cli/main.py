@@ -12,6 +12,7 @@ imported only when the command is used: `vmbus --help` answers at once.
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
@@ -119,6 +120,19 @@ class Parser(ArgumentParser):
         print(message, end="", file=file or sys.stderr)
 
 
+def formatter(prog: str) -> RawDescriptionHelpFormatter:
+    """What lays out help as wide as the terminal; argparse would import shutil, and with it much else, to know."""
+    try:
+        width = int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        width = 0
+    try:
+        width = width if width > 0 else os.get_terminal_size(1).columns
+    except OSError:  # standard output is no terminal
+        width = 0
+    return RawDescriptionHelpFormatter(prog, width=(width or 80) - 2)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run one command line, by default the process's own; its exit status."""
     words = sys.argv[1:] if arguments is None else arguments
@@ -165,7 +179,7 @@ def run_command(words: list[str]) -> int:
     parser = Parser(
         prog=f"vmbus {name}",
         description=module.__doc__,
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=formatter,
         allow_abbrev=False,
     )
     module.add_arguments(parser)
@@ -190,7 +204,7 @@ def overview_parser() -> Parser:
             "exit status: 0 done; 1 done, and something is wrong with what was looked at; 2 could not be\n"
             "done.  `vmbus COMMAND --help` says more of each command."
         ),
-        formatter_class=RawDescriptionHelpFormatter,
+        formatter_class=formatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"vmbus {VERSION}")
