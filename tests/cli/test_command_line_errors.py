@@ -176,7 +176,7 @@ def test_a_name_that_is_too_long():
 
 
 def test_a_name_with_a_zero_byte():
-    assert "a\\x00b: cannot be read: embedded null byte" in refused("inspect", "a\0b")
+    assert "a\\x00b: cannot be read: its name holds a zero byte" in refused("inspect", "a\0b")
 
 
 def test_a_directory(tmp_path):
