@@ -105,9 +105,9 @@ PLANTED_IMAGE_FAULTS_3 = [
     ),
     PlantedFault(
         "neighbours of one state not made one run",
-        "images/dmp_bitmap.py",
-        "            if pending and pending.end == run.start and pending[2:] == run[2:]:",
-        "            if pending and pending.end < run.start and pending[2:] == run[2:]:",
+        "images/dump.py",
+        "        if last is not None and last.end == run.start and (last.state, last.why) == (run.state, run.why):",
+        "        if last is not None and last.end < run.start and (last.state, last.why) == (run.state, run.why):",
         DMP + "a_bitmap_of_64_gib_is_opened_in_under_a_second_and_its_runs_come_one_by_one[255]",
     ),
     PlantedFault(

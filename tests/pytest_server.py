@@ -89,8 +89,7 @@ class PytestServer:
 
 def serve() -> None:
     """Take orders from standard input, a line each: a file for the output, and pytest's arguments."""
-    import _hypothesis_pytestplugin  # noqa: F401 - with the others, what every run would import for itself
-    import construct  # noqa: F401
+    import construct  # noqa: F401 - with the others, what every run would import for itself
     import hypothesis.stateful  # noqa: F401
     import pytest
 

@@ -215,6 +215,14 @@ def test_what_inspection_imports_later_is_what_its_modules_offer(hub):
         assert name in dir(inspection)
 
 
+def test_what_images_imports_later_is_what_its_module_offers():
+    from vmbus import images
+    from vmbus.images import formats
+
+    assert sorted(images._LATER) == sorted(formats.__all__)
+    assert all(getattr(images, name) is getattr(formats, name) for name in formats.__all__)
+
+
 def test_whoever_looks_at_rings_does_not_load_virtqueues():
     loaded = loaded_by("import vmbus.inspection")
     assert not {name for name in loaded if name.startswith("vmbus.virtio") or "pcapng" in name}

@@ -15,7 +15,7 @@ from vmbus.sizes import PAGE_SIZE
 
 from .disjoint import outside
 from .dmp_layout import ADDRESS_PAGES, BITMAP_START, BitmapHeader, DmpHeader
-from .dump import TOP, Dump, FilePlace, Run, State
+from .dump import TOP, Dump, FilePlace, Run, State, joined_runs
 from .findings import Finding, Severity
 from .source import Source
 from .stored import BEHIND_THE_END
@@ -143,16 +143,7 @@ class BitmapDump(Dump):
         self._check()
 
     def runs(self, start: int = 0, end: int = TOP) -> Iterator[Run]:
-        pending: Run | None = None
-        for run in self._runs(start, end):
-            if pending and pending.end == run.start and pending[2:] == run[2:]:
-                pending = pending._replace(end=run.end)
-                continue
-            if pending:
-                yield pending
-            pending = run
-        if pending:
-            yield pending
+        return joined_runs(self._runs(start, end))
 
     def read_present(self, address: int, length: int) -> bytes:
         return self.source.read(self._offset(address), length)

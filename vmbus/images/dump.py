@@ -15,7 +15,7 @@ Addresses and lengths are in bytes; an address is below 2**64.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import NamedTuple, NoReturn, TypeVar
 
@@ -25,7 +25,7 @@ from vmbus.sizes import PAGE_SIZE
 from .findings import Finding
 from .source import Source
 
-__all__ = ["PIECE_SIZE", "Dump", "FilePlace", "MissingMemory", "Run", "State"]
+__all__ = ["PIECE_SIZE", "Dump", "FilePlace", "MissingMemory", "Run", "State", "joined_runs"]
 
 #: Memory is looked through in pieces of at most so many bytes.
 PIECE_SIZE = 1 << 20
@@ -223,6 +223,25 @@ class Dump:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.path!r}: {self.size} bytes, {self.format}>"
+
+
+def joined_runs(parts: Iterable[Run]) -> Iterator[Run]:
+    """Runs in order, those in touch that are alike as one.
+
+    >>> parts = [Run(0, 4, State.ZERO), Run(4, 8, State.ZERO), Run(8, 12, State.LOST)]
+    >>> [(run.start, run.end) for run in joined_runs(parts)]
+    [(0, 8), (8, 12)]
+    """
+    last: Run | None = None
+    for run in parts:
+        if last is not None and last.end == run.start and (last.state, last.why) == (run.state, run.why):
+            last = last._replace(end=run.end)
+            continue
+        if last is not None:
+            yield last
+        last = run
+    if last is not None:
+        yield last
 
 
 def steps(start: int, end: int, size: int) -> Iterator[tuple[int, int]]:

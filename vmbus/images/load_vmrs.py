@@ -21,7 +21,7 @@ from functools import cached_property
 from vmbus.errors import DumpError
 from vmbus.sizes import PAGE_SIZE
 
-from .dump import TOP, Dump, FilePlace, Run, State
+from .dump import TOP, Dump, FilePlace, Run, State, joined_runs
 from .findings import Finding, Severity
 from .hyperv_storage import Storage, Value
 from .hyperv_storage_layout import KeyType
@@ -114,16 +114,7 @@ class VmrsDump(Dump):
     # -- the dump ------------------------------------------------------------------------------
 
     def runs(self, start: int = 0, end: int = TOP) -> Iterator[Run]:
-        pending: Run | None = None
-        for run in self._runs(start, end):
-            if pending and pending.end == run.start and pending[2:] == run[2:]:
-                pending = pending._replace(end=run.end)
-                continue
-            if pending:
-                yield pending
-            pending = run
-        if pending:
-            yield pending
+        return joined_runs(self._runs(start, end))
 
     def read_present(self, address: int, length: int) -> bytes:
         parts = []

@@ -28,17 +28,12 @@ class RawDump(Dump):
 
     def __init__(self, path: str, data: memoryview) -> None:
         super().__init__(BytesSource(path, data))
-        self._data: memoryview | None = data.toreadonly()
+        self._bytes = data.toreadonly()
 
     @property
     def data(self) -> memoryview:
-        """All bytes; of a file mapped when first asked for, so that what others write into it is seen."""
-        if self._data is None:
-            self._data = self._map()
-        return self._data
-
-    def _map(self) -> memoryview:
-        raise NotImplementedError
+        """All bytes, read-only."""
+        return self._bytes
 
     def runs(self, start: int = 0, end: int = TOP) -> Iterator[Run]:
         at, end = start, min(end, self.size)
@@ -64,17 +59,21 @@ class RawDump(Dump):
     def where(self, address: int) -> FilePlace | None:
         return FilePlace(self.path, address) if 0 <= address < self.size else None
 
-    def close(self) -> None:
-        self.source.close()
-
 
 class RawFileDump(RawDump):
     """A raw file."""
 
     def __init__(self, source: Source) -> None:
         Dump.__init__(self, source)
-        self._data = None
+        self._mapped: memoryview | None = None
         self._buffer = memoryview(bytearray(PIECE_SIZE))
+
+    @property
+    def data(self) -> memoryview:
+        """All bytes, mapped when first asked for: what others write into the file is seen."""
+        if self._mapped is None:
+            self._mapped = self._map()
+        return self._mapped
 
     def _map(self) -> memoryview:
         if not isinstance(self.source, FileSource):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from vmbus.memory import AddressSpace
 
-from .dump import TOP, Dump, FilePlace, Run, State
+from .dump import TOP, Dump, FilePlace, Run, State, joined_runs
 from .source import Source
 
 __all__ = ["SpaceDump", "dump_over"]
@@ -37,19 +37,8 @@ class SpaceDump(Dump):
         self.space = space
 
     def runs(self, start: int = 0, end: int = TOP) -> Iterator[Run]:
-        last: Run | None = None
-        for region in self.space.regions:
-            first, stop = max(region.start, start), min(region.end, end)
-            if first >= stop:
-                continue
-            if last is not None and last.end == first:
-                last = last._replace(end=stop)
-                continue
-            if last is not None:
-                yield last
-            last = Run(first, stop, State.PRESENT)
-        if last is not None:
-            yield last
+        limited = ((max(region.start, start), min(region.end, end)) for region in self.space.regions)
+        return joined_runs(Run(first, stop, State.PRESENT) for first, stop in limited if first < stop)
 
     def read_present(self, address: int, length: int) -> bytes:
         return self.space.read(address, length)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from vmbus.errors import DumpError
 
-from .dump import PIECE_SIZE, TOP, Dump, FilePlace, MissingMemory, Run, State
+from .dump import PIECE_SIZE, TOP, Dump, FilePlace, MissingMemory, Run, State, joined_runs
 from .findings import Finding, Severity
 from .source import Source
 
@@ -61,16 +61,7 @@ class StoredDump(Dump):
         self._say_what_is_lost()
 
     def runs(self, start: int = 0, end: int = TOP) -> Iterator[Run]:
-        last: Run | None = None
-        for run in self._parts(start, end):
-            if last and last.end == run.start and (last.state, last.why) == (run.state, run.why):
-                last = last._replace(end=run.end)
-                continue
-            if last:
-                yield last
-            last = run
-        if last:
-            yield last
+        return joined_runs(self._parts(start, end))
 
     def _parts(self, start: int, end: int) -> Iterator[Run]:
         """What there is of each segment; what a sparse file does not store of one is zero."""

@@ -28,10 +28,6 @@ MOST_LISTED = 10
 BLOCK_SIZE = 1 << 16
 MOST_BLOCKS = 64
 
-NEVER_STORED = CallerError(
-    "a ring in a dump can only be looked at", argument="self", value="read-only", limit=None
-)
-
 
 class Missing(NamedTuple):
     """Data from offset `start` to `end` that is not there, and why."""
@@ -82,7 +78,9 @@ class DumpRingMem(RingMem):
         return self._read(offset, first) + self._read(0, length - first)
 
     def write_at(self, offset: int, data: bytes | memoryview) -> None:
-        raise NEVER_STORED
+        raise CallerError(
+            "a ring in a dump can only be looked at", argument="self", value="read-only", limit="writable"
+        )
 
     def unpacker(self, record: Struct) -> Callable[[int], tuple[Any, ...]]:
         unpack, unpack_from, size = record.unpack, record.unpack_from, record.size

@@ -160,31 +160,10 @@ def scan_dump(dump: Dump, options: ScanOptions, progress: Progress | None) -> Sc
 
 def judged(dump: Dump, seen: Sighting, options: ScanOptions) -> ScanReport:
     """The report on what was seen."""
-    findings = [*dump.findings]
-    candidates = seen.candidates
-    if len(candidates) > MOST_CANDIDATES:
-        message = (
-            f"more than {MOST_CANDIDATES} pages look like control pages; those from "
-            f"{candidates[MOST_CANDIDATES].address:#x} on are not judged (--start goes on there)"
-        )
-        findings.append(Finding("too-many-candidates", Severity.WARNING, None, message))
-        candidates = candidates[:MOST_CANDIDATES]
-    if seen.unread_from is not None:
-        message = (
-            f"there are so many messages about channels that those from {seen.unread_from:#x} on were not all "
-            "looked for"
-        )
-        findings.append(Finding("too-many-messages", Severity.NOTE, None, message))
-    if seen.first_cut is not None:
-        message = (
-            f"{seen.pages_cut} pages, the first at {seen.first_cut:#x}, have so much in them that looks like a "
-            "message about a channel that not all of it was looked at"
-        )
-        findings.append(Finding("too-many-lookalikes", Severity.NOTE, None, message))
     channels, doubts = channels_of(dump, seen.messages)
-    findings += doubts
+    findings = [*dump.findings, *limits_of(seen), *doubts]
     effort = Effort()
-    rings = rings_of(dump, candidates, channels, effort)
+    rings = rings_of(dump, seen.candidates[:MOST_CANDIDATES], channels, effort)
     if effort.is_spent:
         message = (
             f"there is so much that looks like rings that what came after {MOST_EFFORT} steps was looked at only "
@@ -206,6 +185,28 @@ def judged(dump: Dump, seen: Sighting, options: ScanOptions) -> ScanReport:
         unlisted=seen.unlisted,
         findings=findings,
     )
+
+
+def limits_of(seen: Sighting) -> Iterator[Finding]:
+    """What was not looked at, or is not judged, because there is so much of it."""
+    if len(seen.candidates) > MOST_CANDIDATES:
+        message = (
+            f"more than {MOST_CANDIDATES} pages look like control pages; those from "
+            f"{seen.candidates[MOST_CANDIDATES].address:#x} on are not judged (--start goes on there)"
+        )
+        yield Finding("too-many-candidates", Severity.WARNING, None, message)
+    if seen.unread_from is not None:
+        message = (
+            f"there are so many messages about channels that those from {seen.unread_from:#x} on were not all "
+            "looked for"
+        )
+        yield Finding("too-many-messages", Severity.NOTE, None, message)
+    if seen.first_cut is not None:
+        message = (
+            f"{seen.pages_cut} pages, the first at {seen.first_cut:#x}, have so much in them that looks like a "
+            "message about a channel that not all of it was looked at"
+        )
+        yield Finding("too-many-lookalikes", Severity.NOTE, None, message)
 
 
 def channels_of(dump: Dump, messages: list[FoundMessage]) -> tuple[list[ChannelRings], list[Finding]]:
