@@ -40,7 +40,7 @@ PLANTED_CRAFT_FAULTS = [
         "inspection/craft_packets.py",
         "        return self.body + FOOTER.pack(Footer(reserved, offset if value is None else value))",
         "        return self.body + FOOTER.pack(Footer(reserved, offset))",
-        SAME,
+        "inspection/test_craft.py::test_what_is_left_out_follows_from_the_rest",
     ),
     PlantedFault(
         "control words without a name forgotten",

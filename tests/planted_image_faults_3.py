@@ -30,7 +30,7 @@ PLANTED_IMAGE_FAULTS_3 = [
         "images/xpress.py",
         "    if not length:",
         "    if length < 0:",
-        XPRESS + "tokens_of_every_length_and_distance_expand_to_what_they_mean",
+        "images/test_xpress.py::test_what_no_writer_makes_is_refused_by_name",
     ),
     PlantedFault(
         "match that overlaps itself copied once",
@@ -207,7 +207,7 @@ PLANTED_IMAGE_FAULTS_3 = [
         "images/hyperv_storage.py",
         "        if kind not in SCALARS or size < SCALARS[kind].size:",
         "        if size < SCALARS[kind].size:",
-        STORAGE + "any_bytes_behind_right_checksums_give_keys_or_an_error",
+        STORAGE + "a_type_that_is_not_known_is_listed_and_refused_when_asked_for",
     ),
     # -- saved states ------------------------------------------------------------------------------
     PlantedFault(

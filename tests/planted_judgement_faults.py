@@ -76,7 +76,7 @@ PLANTED_JUDGEMENT_FAULTS = [
         "inspection/guess.py",
         "    leaves = sum(1 for slot in good_slots(depths) if not led_to[slot])",
         "    leaves = sum(1 for slot in good_slots(depths))",
-        SLOW,
+        GUESS + "a_report_counts_the_chains_that_compete",
     ),
     PlantedFault(
         "search that goes on in what waits",
@@ -148,14 +148,14 @@ PLANTED_JUDGEMENT_FAULTS = [
         "inspection/snapshot_diff.py",
         "        further = self.read - self.waiting_before",
         "        further = 0",
-        MODEL,
+        DIFF + "what_was_read_and_written_in_between_and_what_waits_still",
     ),
     PlantedFault(
         "packet that was read counted as waiting",
         "inspection/snapshot_diff.py",
         "        behind = [one for one in self.waited if one.whole and self.distance(one) >= self.read]",
         "        behind = [one for one in self.waited if one.whole]",
-        MODEL,
+        DIFF + "what_was_read_and_written_in_between_and_what_waits_still",
     ),
     PlantedFault(
         "bytes written over unnoticed",

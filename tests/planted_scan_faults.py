@@ -176,7 +176,7 @@ PLANTED_SCAN_FAULTS = [
     # -- the command -------------------------------------------------------------------------------
     PlantedFault(
         "worker that prints a traceback at Ctrl-C",
-        "inspection/worker_pool.py",
+        "inspection/workers.py",
         "    signal.signal(signal.SIGINT, signal.SIG_IGN)",
         "    pass",
         COMMAND + "ctrl_c_ends_a_long_scan_with_130_and_leaves_nothing_behind[2]",

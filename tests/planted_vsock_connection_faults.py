@@ -41,7 +41,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
         "virtio/vsock_table.py",
         "            REQUEST=(action.RESET, state.CLOSED),",
         "            REQUEST=(action.IGNORE, state.CLOSING),",
-        ANY_PACKET,
+        EVERY_EVENT + "[closing-REQUEST-stream]",
     ),
     PlantedFault(
         "invalid packet ends a connection that is being made",
@@ -63,7 +63,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
         "virtio/vsock_credit.py",
         "    return max(0, peer_buf_alloc - bytes_in_flight(tx_count, peer_fwd_cnt))",
         "    return max(0, peer_buf_alloc + 1 - bytes_in_flight(tx_count, peer_fwd_cnt))",
-        TWO_ENDPOINTS,
+        CREDIT + "the_example_of_a_count_that_has_wrapped",
     ),
     PlantedFault(
         "credit below nothing",
@@ -91,7 +91,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
         "virtio/vsock_credit.py",
         "        if received > self.allowed:",
         "        if received > self.allowed + 1:",
-        ANY_PACKET,
+        CREDIT + "one_byte_more_than_allowed_ends_the_connection_with_a_reset[stream-0]",
     ),
     PlantedFault(
         "credit that was given taken back",
@@ -190,7 +190,7 @@ PLANTED_VSOCK_CONNECTION_FAULTS = [
         "virtio/vsock_endpoint.py",
         "        late = [connection for connection, deadline in self._closing.items() if deadline <= now]",
         "        late = [connection for connection, deadline in self._closing.items() if deadline < 0]",
-        ANY_PACKET,
+        CONNECTION + "a_close_without_an_answer_is_a_reset_after_eight_seconds[8.0]",
     ),
     # -- the endpoint --------------------------------------------------------------------------------
     PlantedFault(

@@ -6,12 +6,14 @@ process of its own.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from threading import Timer
 
@@ -24,6 +26,8 @@ class PytestServer:
     directory     where; the package and the tests to run are found there
     environment   of every run
     longest       seconds after which a run is ended, and TimeoutError raised
+
+    seconds       of processor time that the last run took; 0 where there is no fork
     """
 
     def __init__(self, directory: Path, environment: dict[str, str], longest: float) -> None:
@@ -31,6 +35,7 @@ class PytestServer:
         self._environment = environment
         self._longest = longest
         self._process: subprocess.Popen[str] | None = None
+        self.seconds = 0.0
 
     def run(self, arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
         """One run: its exit status and all that it printed."""
@@ -43,14 +48,15 @@ class PytestServer:
         try:
             process.stdin.write(json.dumps([str(output), *arguments]) + "\n")
             process.stdin.flush()
-            status = process.stdout.readline()
+            ended = process.stdout.readline().split()
         finally:
             watch.cancel()
-        if not status:
+        if not ended:
             self.close()
             raise TimeoutError(f"pytest {' '.join(arguments)} was ended after {self._longest} seconds")
         printed = output.read_text(encoding="utf-8", errors="replace")
-        return subprocess.CompletedProcess(["pytest", *arguments], int(status), printed, "")
+        status, self.seconds = int(ended[0]), float(ended[1])
+        return subprocess.CompletedProcess(["pytest", *arguments], status, printed, "")
 
     def _start(self) -> subprocess.Popen[str]:
         self._process = subprocess.Popen(
@@ -89,16 +95,28 @@ class PytestServer:
 
 def serve() -> None:
     """Take orders from standard input, a line each: a file for the output, and pytest's arguments."""
-    import construct  # noqa: F401 - with the others, what every run would import for itself
+    import asyncio  # noqa: F401 - with the others, what every run would import for itself
+
+    import construct  # noqa: F401
     import hypothesis.stateful  # noqa: F401
     import pytest
+
+    with (
+        open(os.devnull, "w", encoding="utf-8") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        pytest.main(["--version"])  # imports its own plugins
+    gc.collect()
+    gc.freeze()  # pytest collects at the end of every run, and need not look at all this again
 
     for line in sys.stdin:
         output, *arguments = json.loads(line)
         child = os.fork()
         if not child:
             run_in_child(pytest.main, output, arguments)
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        _, status, used = os.wait4(child, 0)
+        print(os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime, flush=True)
 
 
 def run_in_child(main: object, output: str, arguments: list[str]) -> None:

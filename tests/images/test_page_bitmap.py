@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis.strategies import integers, just, lists, sampled_from, tuples
 
 from vmbus.images import BytesSource
@@ -18,6 +18,8 @@ from vmbus.images.page_bitmap import PageBitmap
     places=lists(integers(0, 40_000), max_size=8),
     missing=just(0) | integers(0, 600),
 )
+@example(parts=[(b"\xff", 1)], short=3, places=[0, 4, 5], missing=0)
+@example(parts=[(b"\x5a", 600)], short=0, places=[4097, 4600], missing=85)
 def test_the_bits_before_a_page_are_as_many_as_counting_says(parts, short, places, missing):
     bits = b"".join(byte * count for byte, count in parts)
     pages = max(len(bits) * 8 - short, 0)

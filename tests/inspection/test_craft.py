@@ -545,9 +545,10 @@ DOCUMENTS = {
 
 @pytest.mark.parametrize(("document", "message"), DOCUMENTS.values(), ids=DOCUMENTS)
 def test_a_document_that_makes_no_sense_is_refused(document, message):
-    with pytest.raises(CallerError) as caught:
-        craft(document)
-    assert str(caught.value).startswith(message), str(caught.value)
+    for make in (craft_image, craft):  # the first makes no bytes: those that are asked for may be very many
+        with pytest.raises(CallerError) as caught:
+            make(document)
+        assert str(caught.value).startswith(message), str(caught.value)
 
 
 json_values = st.recursive(

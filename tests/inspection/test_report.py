@@ -25,8 +25,8 @@ from tests.inspection.dumps import (
     sample_dump,
 )
 from tests.known_bugs import known_bug
-from tests.watching import WatchedRingMem
 from vmbus import inspection
+from vmbus.fuzzing.recording_memory import RecordingMemory
 from vmbus.images import findings
 from vmbus.inspection import RingReport, Selection, Severity, inspect_dump, inspect_memory
 from vmbus.inspection.ring_report import MOST_LOOKS
@@ -139,7 +139,7 @@ def test_paged_memory_gives_the_report_that_flat_memory_gives(name):
 
 @pytest.mark.parametrize("make_memory", MEMORIES.values(), ids=MEMORIES)
 def test_a_ring_in_use_can_be_looked_at_and_nothing_is_stored(make_memory):
-    memory = WatchedRingMem(make_memory(4096))
+    memory = RecordingMemory(make_memory(4096))
     sender, receiver = connected_rings(memory=memory, start=4000)
     for kind in PACKET_KINDS.values():
         send_packet(sender, pattern(40), kind.outgoing(40))
@@ -155,7 +155,7 @@ def test_a_ring_in_use_can_be_looked_at_and_nothing_is_stored(make_memory):
 def test_control_words_are_loaded_once_before_the_packets_out_before_in_and_the_indices_again_after(
     make_memory,
 ):
-    memory = WatchedRingMem(make_memory(4096))
+    memory = RecordingMemory(make_memory(4096))
     sender, receiver = connected_rings(memory=memory)
     for payload in (b"first", b"second", b"third"):
         sender.send(payload)
@@ -174,10 +174,10 @@ def test_control_words_are_loaded_once_before_the_packets_out_before_in_and_the_
 # -- rings that move -----------------------------------------------------------------------------
 
 
-def moving_ring(times: int, *, kind: int = 6, mask: int = 0) -> WatchedRingMem:
+def moving_ring(times: int, *, kind: int = 6, mask: int = 0) -> RecordingMemory:
     """A ring in which a packet waits, and that is written on at the first access to packets, `times` times."""
     image = bytearray(ring_image([packet(0, kind=kind)], mask=mask))
-    memory = WatchedRingMem(FlatRingMem.over(image))
+    memory = RecordingMemory(FlatRingMem.over(image))
     moved = 0
 
     def move(access) -> None:
@@ -234,7 +234,7 @@ def test_what_packets_seem_to_be_while_a_ring_moves_is_no_error_and_what_its_wor
 
 def test_out_that_moves_is_a_ring_that_moves():
     image = bytearray(ring_image([packet(24 * number) for number in range(9)]))
-    memory = WatchedRingMem(FlatRingMem.over(image))
+    memory = RecordingMemory(FlatRingMem.over(image))
 
     def read_on(access) -> None:
         if access.what == "acquire":

@@ -12,7 +12,7 @@ import struct
 import subprocess
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.helpers import SAMPLE_NAMES, SAMPLES
@@ -188,6 +188,9 @@ def shown_by_inspect(report: Report) -> list[dict]:
 
 @settings(max_examples=200, deadline=None)
 @given(ring_images(), st.sampled_from(["pcapng", "pcap"]))
+@example(
+    (ring_image([packet(0, length8=1), packet(24)]), 4096), "pcapng"
+)  # a length of 8, and 48 bytes up to in
 def test_a_capture_says_of_every_packet_what_inspect_said(made, writer):
     image, header_size = made
     report = inspected(image, header_size=header_size, data_size=len(image) - header_size)

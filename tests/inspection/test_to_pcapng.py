@@ -6,7 +6,7 @@ import io
 import struct
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vmbus.errors import CallerError, DumpError
@@ -338,6 +338,7 @@ blocks = st.one_of(
     st.sampled_from([b"", section(), GOOD, pcap_header(), pcap_header(order=">")]),
     st.lists(blocks, max_size=6),
 )
+@example(GOOD, [enhanced(b"x", number=1)])  # of an interface that nobody described
 def test_any_bytes_are_packets_or_a_dump_error(start, parts):
     whole(start + b"".join(parts))
 

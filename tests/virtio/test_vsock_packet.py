@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -785,6 +785,7 @@ mostly_readable = st.tuples(st.integers(0, SMALL - 40), st.sampled_from([8, 44, 
     st.sampled_from([0, 1, 7, 8, 9, 200]),
     st.sampled_from([0, 8, 100]),
 )
+@example([(0, 44, R), (50, 60, R)], 9, 100)  # a second descriptor with more than the header says
 def test_a_tx_chain_holds_what_a_slow_reader_finds(buffers, length, most):
     image = bytearray(bytes(range(SMALL)))
     if buffers:
@@ -806,6 +807,7 @@ mostly_writable = st.tuples(st.integers(0, SMALL - 40), st.sampled_from([8, 44, 
 
 
 @given(st.lists(st.one_of(mostly_writable, descriptor), max_size=3), st.sampled_from([0, 8, 52, 100]))
+@example([(0, 60, W)], 8)  # more room behind the header than the most that a packet carries
 def test_an_rx_chain_has_the_room_that_a_slow_reader_finds(buffers, most):
     memory = GuestMemory([(0, bytearray(SMALL))])
     try:

@@ -20,7 +20,7 @@ from .findings import Finding, Severity
 from .source import Source
 from .stored import BEHIND_THE_END
 
-__all__ = ["FORMAT", "LEFT_OUT", "BitmapDump", "PageBitmap", "PageRanges"]
+__all__ = ["FORMAT", "LEFT_OUT", "BitmapDump", "CrashDumpBitmap", "PageRanges"]
 
 FORMAT = "windows-dmp64"
 
@@ -40,8 +40,12 @@ ONES = re.compile("1+")
 PageRanges = Sequence[tuple[int, int]]
 
 
-class PageBitmap:
+class CrashDumpBitmap:
     """A bitmap in a file, the first page of each byte being its lowest bit.
+
+    Not the PageBitmap of page_bitmap.py, which says how many pages are stored before one: that of a sparse file,
+    cut short anywhere, which is looked at a group at a time.  Here the file is no larger than it says, the pages
+    are sought as ranges and by their place, and one block is kept at hand for it.
 
     start   where in the file it begins
     pages   how many it has
@@ -131,7 +135,7 @@ class BitmapDump(Dump):
         super().__init__(source)
         self.header = header
         self.layout = layout
-        self.bitmap = PageBitmap(
+        self.bitmap = CrashDumpBitmap(
             source, BITMAP_START, min(layout.bits, max(source.size - BITMAP_START, 0) * 8)
         )
         self._known = known or [(0, self.bitmap.pages)]

@@ -38,11 +38,3 @@ class DumpMemory:
     def check_range(self, address: int, length: int) -> None:
         """Raise AddressError when some of the range is not there."""
         self.read(address, length)
-
-    def has(self, address: int) -> bool:
-        """Whether there is a byte at `address`."""
-        try:
-            self.read(address, 1)
-        except AddressError:
-            return False
-        return True

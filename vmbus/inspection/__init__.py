@@ -127,7 +127,6 @@ _SCANS = (
     "ScanReport",
     "Sighting",
     "channel_rings",
-    "control_pages_in",
     "find_control_pages",
     "found_ring_to_json",
     "look_through",
@@ -136,6 +135,7 @@ _SCANS = (
     "scan_many",
     "scan_to_json",
     "scan_to_lines",
+    "worker_pool",
 )
 _JUDGEMENT = (
     "CHECKS",

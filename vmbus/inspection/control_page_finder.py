@@ -17,7 +17,6 @@ whose receivers set the mask to 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from struct import Struct
 from typing import NamedTuple
@@ -26,7 +25,7 @@ from vmbus.layout import CONTROL_PAGE, ControlPage, FeatureBits
 from vmbus.ring import is_offset
 from vmbus.sizes import CONTROL_SIZE, MAXIMUM_DATA_SIZE, PAGE_SIZE
 
-__all__ = ["ControlCandidate", "control_pages_in", "find_control_pages"]
+__all__ = ["ControlCandidate", "find_control_pages"]
 
 #: Bits that are clear in a word of two offsets, each a multiple of 8 below 2**31.
 NEVER_IN_OFFSETS = 0x80000007_80000007
@@ -107,24 +106,3 @@ def has_shape(control: ControlPage) -> bool:
         and bool(control.feature_bits or control.in_offset or control.out_offset)
         and not control.other_words
     )
-
-
-def control_pages_in(pieces: Iterable[tuple[int, memoryview]]) -> Iterator[ControlCandidate]:
-    """Every page with that shape in memory that comes in pieces, such as `Dump.pieces()`.
-
-    A page that lies in two pieces which follow each other is found too.
-    """
-    expected = 0
-    head = b""  # of the page that the piece before ended in
-    for address, piece in pieces:
-        if address != expected:
-            head = b""
-        elif head:
-            start = address - len(head)
-            head += piece[: PAGE_SIZE - len(head)]
-            yield from find_control_pages(start, head)
-        yield from find_control_pages(address, piece)
-        expected = address + len(piece)
-        tail = expected % PAGE_SIZE
-        if tail <= len(piece):
-            head = piece[len(piece) - tail :].tobytes()

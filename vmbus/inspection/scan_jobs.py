@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from vmbus.images import BytesSource, Dump, SpaceDump, open_dump
 
 from .sighting import Progress, Sighting, look_through, parts_of, present_bytes
-from .worker_pool import worker_pool
+from .workers import worker_pool
 
 __all__ = ["can_be_opened_again", "look_through_apart"]
 

@@ -124,7 +124,7 @@ def scan_many(
             for name in names:
                 yield scan_or_say_why(name, options or wanted)
             return
-        from .worker_pool import worker_pool
+        from .workers import worker_pool
 
         with worker_pool(min(options.jobs, len(names))) as pool:
             yield from scan_many(names, wanted, executor=pool)

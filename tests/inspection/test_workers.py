@@ -13,8 +13,7 @@ from image_writers.elf import elf_core
 
 from tests.inspection.scenes import dump_of_bytes, scan_bytes, small_scene
 from vmbus.errors import DumpError
-from vmbus.inspection import ScanOptions, scan, sighting
-from vmbus.inspection.worker_pool import worker_pool
+from vmbus.inspection import ScanOptions, scan, sighting, worker_pool
 
 needs_kill = pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals of POSIX systems")
 
@@ -67,7 +66,7 @@ def test_memory_behind_the_end_is_not_counted_as_looked_at(end):
 def test_workers_end_when_the_process_that_has_them_is_ended():
     program = (
         "import time\n"
-        "from vmbus.inspection.worker_pool import worker_pool\n"
+        "from vmbus.inspection import worker_pool\n"
         "with worker_pool(2) as pool:\n"
         "    print(*pool._processes, flush=True)\n"
         "    time.sleep(60)\n"
