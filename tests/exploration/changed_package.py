@@ -1,7 +1,7 @@
 """The package with some lines changed, imported beside the real one.
 
-    with changed_package([Change("ring/outgoing.py", old, new)]) as fuzzing:
-        fuzzing.explore(*fuzzing.channel_sides())
+    with changed_package([Change("ring/outgoing.py", old, new)]) as exploration:
+        fuzzing.explore(*exploration.channel_sides())
 
 Inside, every module of the package is imported anew, the changed ones from the changed source; outside,
 nothing is different.  No file is written.
@@ -70,20 +70,35 @@ class ChangedModules(MetaPathFinder):
 
 
 @contextmanager
-def changed_package(changes: Sequence[Change]) -> Iterator[ModuleType]:
-    """`vmbus.fuzzing` over the changed package."""
+def changed_package(changes: Sequence[Change], anew: Sequence[str] = ()) -> Iterator[ModuleType]:
+    """`vmbus.exploration` over the changed package.
+
+    anew   the modules to import anew where not all are, which takes longer: those that are changed, and
+           all on the way from them to what is used.  What is used is then imported by its own name
+    """
+    for change in changes:
+        assert not anew or change.module in anew, f"{change.module} is not imported anew: {anew}"
     finder = ChangedModules(changes)
-    ours = take_out()
+    ours = take_out(anew)
     sys.meta_path.insert(0, finder)
     try:
-        yield importlib.import_module("vmbus.fuzzing")
+        yield importlib.import_module("vmbus.exploration")
     finally:
         sys.meta_path.remove(finder)
-        take_out()
-        sys.modules.update(ours)
+        take_out(anew)
+        put_back(ours)
 
 
-def take_out() -> dict[str, ModuleType]:
-    """All modules of the package, no longer imported."""
+def take_out(anew: Sequence[str]) -> dict[str, ModuleType]:
+    """These modules of the package, or all, no longer imported."""
     names = [name for name in sys.modules if name == "vmbus" or name.startswith("vmbus.")]
-    return {name: sys.modules.pop(name) for name in names}
+    return {name: sys.modules.pop(name) for name in names if not anew or name in anew}
+
+
+def put_back(modules: dict[str, ModuleType]) -> None:
+    """Import them again as they were, also where they are looked up as a name of their parent."""
+    sys.modules.update(modules)
+    for name, module in modules.items():
+        parent, _, own = name.rpartition(".")
+        if parent and isinstance(getattr(sys.modules[parent], own, None), ModuleType):
+            setattr(sys.modules[parent], own, module)  # unless that name is a function of the same name

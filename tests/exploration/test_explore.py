@@ -4,7 +4,7 @@ Expected texts are tests/expected_output/explore-*.txt: what each complete explo
 story of each change.  After a wanted change of rings or channels write them anew, and read each before
 it is kept:
 
-    python -m tests.fuzzing.test_explore
+    python -m tests.exploration.test_explore
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from typing import NamedTuple
 
 import pytest
 
-import vmbus.fuzzing
-from tests.fuzzing.changed_package import Change, changed_package
+import vmbus.exploration
+from tests.exploration.changed_package import Change, changed_package
 from tests.helpers import pattern
 from tests.known_bugs import known_bug
 from vmbus.channel import ByteChannel, MessageChannel, PacketChannel
 from vmbus.errors import CallerError
-from vmbus.fuzzing import ViolationKind, WrongMessage, channel_sides, explore, stopped_clock
+from vmbus.exploration import ViolationKind, WrongMessage, channel_sides, explore, stopped_clock
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing
 from vmbus.sizes import MAXIMUM_DATA_SIZE
@@ -315,13 +315,13 @@ REMOVALS = {
 
 def explore_without(name: str):
     removal = REMOVALS[name]
-    with changed_package(removal.changes) as fuzzing:
-        return explore_channels(fuzzing, removal)
+    with changed_package(removal.changes) as exploration:
+        return explore_channels(exploration, removal)
 
 
-def explore_channels(fuzzing: ModuleType, removal: Removal):
-    sides = fuzzing.channel_sides(*removal.messages, ready=True)
-    return fuzzing.explore(*sides, maximum_states=MOST_STATES)
+def explore_channels(exploration: ModuleType, removal: Removal):
+    sides = exploration.channel_sides(*removal.messages, ready=True)
+    return exploration.explore(*sides, maximum_states=MOST_STATES)
 
 
 @known_bug("B01", "B03", "B04", "B08", "B10", "B11")
@@ -337,15 +337,15 @@ def test_a_story_tells_what_goes_wrong_without_it(name):
 
 @pytest.mark.parametrize("name", REMOVALS)
 def test_the_same_sides_find_nothing_in_the_package_as_it_is(name):
-    result = explore_channels(vmbus.fuzzing, REMOVALS[name])
+    result = explore_channels(vmbus.exploration, REMOVALS[name])
     assert result.complete, result.story()
 
 
 def test_a_changed_package_leaves_nothing_behind():
     before = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "vmbus"}
-    with changed_package(REMOVALS["no-fence-after-in"].changes) as fuzzing:
-        assert fuzzing is not vmbus.fuzzing
-        assert fuzzing.ExploredMemory is not vmbus.fuzzing.ExploredMemory
+    with changed_package(REMOVALS["no-fence-after-in"].changes) as exploration:
+        assert exploration is not vmbus.exploration
+        assert exploration.ExploredMemory is not vmbus.exploration.ExploredMemory
     after = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == "vmbus"}
     assert after == before
 
@@ -564,8 +564,8 @@ def test_two_explorations_of_the_same_are_the_same():
 
 
 def test_the_exploration_of_sides_knows_no_rings():
-    folder = Path(vmbus.fuzzing.__file__).parent
-    core = {"steps", "sides", "shared", "machine", "search", "story"}
+    folder = Path(vmbus.exploration.__file__).parent
+    core = {"steps", "sides", "buffers", "shared", "machine", "search", "story"}
     sources = [(folder / f"{module}.py").read_text(encoding="utf-8") for module in core]
     imports = {name for source in sources for name in re.findall(r"^from (\S+) import", source, re.MULTILINE)}
     assert {name for name in imports if name.startswith("vmbus")} == {"vmbus.errors"}

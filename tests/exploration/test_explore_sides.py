@@ -10,12 +10,14 @@ import gc
 import math
 import random
 import sys
+import threading
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
 from vmbus.errors import CallerError
-from vmbus.fuzzing import ViolationKind, Wish, Word, explore_sides
+from vmbus.exploration import ViolationKind, Wish, Word, explore_sides
 
 SLEEPS, NEEDLESS, FAILED = (
     ViolationKind.SLEEPS_FOREVER,
@@ -528,6 +530,17 @@ def test_what_a_script_would_clean_up_at_its_yield_disturbs_nobody(monkeypatch):
     assert unraisable == []
 
 
+def test_a_script_that_fails_when_it_is_thrown_away_at_its_yield_disturbs_nobody():
+    def fragile(side):
+        try:
+            yield
+        except GeneratorExit:
+            raise ValueError("thrown away") from None
+        return side.load("x")
+
+    assert explore_sides(fragile, fragile, words={"x": 0}).complete
+
+
 def test_a_side_that_sleeps_before_its_yield_is_refused():
     def sleeper(side):
         side.wait()
@@ -617,6 +630,71 @@ def test_code_that_catches_everything_meets_the_stop_again():
     result = explore_sides(stubborn, program(("store", "x", 1)), words={"x": 0})
     assert caught
     assert {seen for seen, _ in result.outcomes} == {0, 1}
+
+
+def test_code_that_catches_the_stop_for_ever_is_refused():
+    def stubborn(side):
+        caught = None
+        while not isinstance(caught, Exception):
+            try:
+                side.load("x")
+            except BaseException as error:  # noqa: BLE001
+                caught = error
+
+    with pytest.raises(CallerError, match="caught what stops it 1000 times"):
+        explore_sides(stubborn, lambda side: None, words={"x": 0})
+
+
+def test_code_that_catches_the_stop_for_ever_while_it_stores_is_refused():
+    def stubborn(side):
+        with suppress(BaseException):
+            side.load("x")
+        for _ in range(2000):
+            with suppress(BaseException):
+                side.store("x", 1)
+
+    with pytest.raises(CallerError, match="caught what stops it 1000 times"):
+        explore_sides(stubborn, lambda side: None, words={"x": 0})
+
+
+def yields_twice(side):
+    yield
+    yield
+
+
+def yields_for_ever(side):
+    while True:
+        yield
+
+
+@pytest.mark.parametrize("script", [yields_twice, yields_for_ever])
+@pytest.mark.parametrize("index", [0, 1])
+def test_a_second_yield_is_refused(script, index):
+    scripts = [lambda side: None, lambda side: None]
+    scripts[index] = script
+    with pytest.raises(CallerError, match="a side yields a second time"):
+        explore_sides(*scripts)
+
+
+@pytest.mark.parametrize("step", [("load", "x"), ("store", "x", 1), ("fence",), ("notify",)])
+def test_a_side_with_a_thread_of_its_own_is_refused(step):
+    """Also where that thread keeps to itself what it was told."""
+    told = []
+
+    def threaded(side):
+        def inner():
+            try:
+                program(step)(side)
+            except CallerError as error:
+                told.append(error)
+
+        thread = threading.Thread(target=inner)
+        thread.start()
+        thread.join()
+
+    with pytest.raises(CallerError, match="a side is one thread"):
+        explore_sides(threaded, lambda side: None, words={"x": 0})
+    assert len(told) == 1
 
 
 def test_a_result_that_cannot_be_counted_is_counted_by_what_it_looks_like():

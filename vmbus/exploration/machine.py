@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from vmbus.errors import CallerError
 
-from .shared import CLOSED, TOLD, Memory, StoreBuffer, World
+from .buffers import Memory, Store, StoreBuffer
+from .shared import CLOSED, TOLD, World
 from .sides import Node, Script, Tree
 from .steps import BEGIN, FENCE, StepKind
 
@@ -73,13 +74,13 @@ class Violation(NamedTuple):
 class Move(NamedTuple):
     """One step from a state.
 
-    side      whose: 0 or 1
-    visible   True where a store of that side becomes visible, False where the side does a step
-    after     the state behind it
+    side    whose: 0 or 1
+    store   of that side, which becomes visible; None where the side does a step
+    after   the state behind it
     """
 
     side: int
-    visible: bool
+    store: Store | None
     after: State
     violation: Violation | None
 
@@ -108,13 +109,12 @@ class Machine:
                 return state.changed(side, node, buffer, state.memory, bits)
             answer = None
 
-    def make_visible(self, side: int, state: State) -> State:
-        """The state in which the oldest store of a side can be seen."""
-        node, buffer = state.node(side), state.buffer(side)
-        store = buffer.first
+    def make_visible(self, side: int, state: State, store: Store, rest: StoreBuffer) -> State:
+        """The state in which a store of a side can be seen, and `rest` is left in its buffer."""
+        node = state.node(side)
         bits = (state.bits & store.keeps) | store.sets
-        following = state.changed(side, node, buffer.rest, state.memory.after(store), bits)
-        if node.question is FENCE and not buffer.rest.stores:
+        following = state.changed(side, node, rest, state.memory.after(store), bits)
+        if node.question is FENCE and not rest.stores:
             return self.go_on(side, following, None, bits)
         return following
 
@@ -129,12 +129,12 @@ class Machine:
             return None
         answer, bits, needless = found
         violation = Violation(ViolationKind.NEEDLESS_SIGNAL, side) if needless else None
-        return self.judged(side, False, self.go_on(side, state, answer, bits), violation)
+        return self.judged(side, None, self.go_on(side, state, answer, bits), violation)
 
-    def judged(self, side: int, visible: bool, after: State, violation: Violation | None) -> Move:
+    def judged(self, side: int, store: Store | None, after: State, violation: Violation | None) -> Move:
         if violation is None and after.node(side).error is not None:
             violation = Violation(ViolationKind.FAILED, side)
-        return new_tuple(Move, (side, visible, after, violation))
+        return new_tuple(Move, (side, store, after, violation))
 
     # -- what a step answers: the answer, the bits behind it, and whether it is a needless signal ----
 
@@ -181,8 +181,8 @@ class Machine:
             move = self.step(side, state)
             if move is not None:
                 found.append(move)
-            if state.buffer(side).stores:
-                found.append(self.judged(side, True, self.make_visible(side, state), None))
+            for store, rest in state.buffer(side).choices:
+                found.append(self.judged(side, store, self.make_visible(side, state, store, rest), None))
         return found
 
     def move_to(self, state: State, after: State) -> Move:
@@ -215,7 +215,7 @@ class Machine:
     def alone_to_its_yield(self, side: int, state: State) -> State:
         while state.buffer(side).stores or state.node(side).question is not BEGIN:
             if state.buffer(side).stores:
-                state = self.make_visible(side, state)
+                state = self.make_visible(side, state, *state.buffer(side).choices[0])
                 continue
             move = self.step(side, state)
             if move is None:

@@ -4,7 +4,8 @@ The rings and channels run as they are: their memory is an ExploredMemory and th
 ExploredSignal, and with these every access, fence, signal and sleep is a place where the other side
 may go on.  search.py says what is explored and what is not; the worst of it:
 
-  * the machine reorders as x86-64 does, no more: what only goes wrong on arm64 is not found;
+  * the machine reorders as x86-64 does; with `stores_pass_stores` stores overtake each other as well, and
+    loads still do not: some of what only goes wrong on arm64 is not found;
   * waits have no time limit (0 only looks), and the clock that a channel is given must stand still:
     `clock=stopped_clock`;
   * a side is one thread;
@@ -134,7 +135,8 @@ class ExploredMemory(RingMem):
         """Nothing: this machine's loads stay in order."""
 
     def release(self) -> None:
-        """Nothing: this machine's stores stay in order, and behind its loads."""
+        """Nothing, unless stores pass stores; they stay behind this machine's loads anyway."""
+        self._side.release()
 
     def fence(self) -> None:
         self._side.fence()
@@ -192,21 +194,23 @@ def explore(
     start: int = 0,
     names: tuple[str, str] | None = None,
     spurious_wakes: int = 0,
+    stores_pass_stores: bool = False,
     maximum_states: int = MAXIMUM_STATES,
     maximum_steps: int = MAXIMUM_STEPS,
     progress: Progress | None = None,
 ) -> Result:
     """Go through every schedule of two sides of a pair of rings.
 
-    left, right      each a function of (incoming memory, outgoing memory, signal).  One with a `yield`
-                     does what comes before it alone, before the exploration begins
-    ring_sizes       bytes of the ring from left to right, and of the one back
-    start            where both rings stand at the start: an offset
-    names            of the sides, for the story; otherwise those of the functions
-    spurious_wakes   how often, in one schedule, a wait may end for nothing
-    maximum_states   the exploration ends, not complete, when it has met more
-    maximum_steps    the same for a schedule that is longer
-    progress         called with the number of steps so far and of states
+    left, right          each a function of (incoming memory, outgoing memory, signal).  One with a
+                         `yield` does what comes before it alone, before the exploration begins
+    ring_sizes           bytes of the ring from left to right, and of the one back
+    start                where both rings stand at the start: an offset
+    names                of the sides, for the story; otherwise those of the functions
+    spurious_wakes       how often, in one schedule, a wait may end for nothing
+    stores_pass_stores   whether a store may become visible before earlier ones to other places
+    maximum_states       the exploration ends, not complete, when it has met more
+    maximum_steps        the same for a schedule that is longer
+    progress             called with the number of steps so far and of states
 
     Whatever a side raises is a violation, so a side checks by raising what it has received.
 
@@ -241,6 +245,7 @@ def explore(
         explain=lambda values: explain_rings(values, ring_sizes),
         names=names or (name_of(left, "left"), name_of(right, "right")),
         spurious_wakes=spurious_wakes,
+        stores_pass_stores=stores_pass_stores,
         maximum_states=maximum_states,
         maximum_steps=maximum_steps,
         progress=progress,

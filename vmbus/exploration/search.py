@@ -1,4 +1,4 @@
-"""Every schedule of two sides, over memory that reorders as x86-64 does.
+"""Every schedule of two sides, over memory that reorders as x86-64 does, or more.
 
 A schedule is the order of the steps of both sides that the other can notice: a load, a read, a signal,
 a sleep that ends, and a store that becomes visible.  All orders are gone through, breadth first, and
@@ -6,8 +6,16 @@ what led to the same state is gone on with once; the schedules are counted all t
 does between two such steps (storing into its own buffer, a fence once that is empty) makes no
 difference to the other, so it is done together with the step before.
 
+With `stores_pass_stores` a store may become visible before earlier ones to other places, as on SPARC's
+partial store order, unless a release stands between them; the stores to one place keep their order.  So
+a release that is missing before the store that publishes something is found.
+
 Limits.  What is not explored:
-  * loads that overtake earlier loads, and stores that overtake stores: weaker machines, as arm64;
+  * loads that overtake earlier loads, and stores that overtake earlier loads: weaker machines, as arm64.
+    So an acquire that is missing is not found, nor a release that only keeps a store behind loads: that
+    these stand where they must is held by comparing the recorded order of all accesses with a table;
+  * stores that overtake stores, without `stores_pass_stores`;
+  * a store that one processor sees before another does: there are two sides, and both see one memory;
   * compilers and interpreters: the code runs in the order in which it stands;
   * a read or write of bytes that is seen in part: each happens at one moment;
   * the order that a signal or a sleep may impose on a real machine: here neither is a fence;
@@ -212,22 +220,24 @@ def explore_sides(
     explain: Explain = say_nothing,
     names: tuple[str, str] | None = None,
     spurious_wakes: int = 0,
+    stores_pass_stores: bool = False,
     maximum_states: int = MAXIMUM_STATES,
     maximum_steps: int = MAXIMUM_STEPS,
     progress: Progress | None = None,
 ) -> Result:
     """Go through every schedule of two scripts.
 
-    left, right      each a function of a Side
-    words            what they share: names, with first values
-    areas            names, with first bytes
-    wishes           when a signal is wanted; without any, every signal is taken for good
-    explain          sentences about the words as they are when something is wrong, for the story
-    names            of the sides, for the story; otherwise those of the functions
-    spurious_wakes   how often, in one schedule, a wait may end for nothing
-    maximum_states   the exploration ends, not complete, when it has met more
-    maximum_steps    the same for a schedule that is longer
-    progress         called with the number of steps so far and of states
+    left, right          each a function of a Side
+    words                what they share: names, with first values
+    areas                names, with first bytes
+    wishes               when a signal is wanted; without any, every signal is taken for good
+    explain              sentences about the words as they are when something is wrong, for the story
+    names                of the sides, for the story; otherwise those of the functions
+    spurious_wakes       how often, in one schedule, a wait may end for nothing
+    stores_pass_stores   whether a store may become visible before earlier ones to other places
+    maximum_states       the exploration ends, not complete, when it has met more
+    maximum_steps        the same for a schedule that is longer
+    progress             called with the number of steps so far and of states
 
     The store buffers show: each side may load before the other sees what it stored.
 
@@ -240,7 +250,7 @@ def explore_sides(
     >>> sorted(explore_sides(left, right, words={"x": 0, "y": 0}).outcomes)
     [(0, 0), (0, 1), (1, 0), (1, 1)]
     """
-    world = World(words or {}, areas or {}, wishes, explain)
+    world = World(words or {}, areas or {}, wishes, explain, stores_pass_stores)
     machine = Machine(left, right, world)
     result = Result(machine, names or (name_of(left, "left"), name_of(right, "right")))
     Search(machine, result).run(machine.start(spurious_wakes), maximum_states, maximum_steps, progress)

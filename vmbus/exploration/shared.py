@@ -1,14 +1,10 @@
-"""What two explored sides share: words, areas of bytes, a store buffer each, and wishes for signals.
+"""What two explored sides share: words, areas of bytes, and wishes for signals.
 
-The machine is one of total store order, as x86-64 is.  A store goes into the side's own buffer, and the
-oldest of a buffer becomes visible whenever it likes; a load finds the newest store of its own buffer,
-or else what is visible.  A fence waits until the own buffer is empty.
+A wish is one way in which a side says that it wants a signal; with wishes, a signal that answers none is
+a violation.  What is stored goes through the buffers of buffers.py.
 
 Everything here is made once for each value that it can have and then compared by what it is: two
 states are the same when their parts are the same objects.
-
-Sources: Intel 64 and IA-32 Architectures Software Developer's Manual, volume 3, 9.2 (memory
-ordering); P. Sewell et al., x86-TSO: a rigorous and usable programmer's model, CACM 53(7), 2010.
 """
 
 from __future__ import annotations
@@ -18,14 +14,12 @@ from typing import NamedTuple
 
 from vmbus.errors import CallerError
 
+from .buffers import BARRIER, LooseBuffer, Memory, Store, StoreBuffer
 from .steps import Act, ActKind, Question, StepKind
 
 __all__ = [
     "Effect",
     "Explain",
-    "Memory",
-    "Store",
-    "StoreBuffer",
     "Target",
     "Wish",
     "WishBits",
@@ -65,18 +59,29 @@ class Wish(NamedTuple):
     word      the word that says so
     says      whether a value of that word does
     ends      a word of the same side: storing it ends the wish, whatever `word` says
-    renewed   a word of the other side: once it has stored that, what it knew of the wish is too old
+    renewed   a word of the other side, or several: once it has stored one of them, what it knew of the
+              wish is too old
+    standing  whether the wish is for a signal after each such store, and not for one signal
+    anew      a further word of the same side: storing it makes another wish of one that holds
 
     The wish holds from the moment at which a value that says so can be seen.  The other side may
     signal when it has loaded `word` while the wish held, and has not stored `renewed` or signaled
-    since; but not again for a wish that still holds and has been answered.
+    since; but not again for a wish that still holds and has been answered, unless it is a standing one
+    and `renewed` was stored again.
     """
 
     side: int
     word: str
     says: Callable[[int], bool]
     ends: str
-    renewed: str
+    renewed: str | tuple[str, ...]
+    standing: bool = False
+    anew: str = ""
+
+    @property
+    def renewing(self) -> tuple[str, ...]:
+        """The words whose store makes what was known too old."""
+        return (self.renewed,) if isinstance(self.renewed, str) else self.renewed
 
 
 class WishBits(NamedTuple):
@@ -92,94 +97,6 @@ class WishBits(NamedTuple):
     heard: int
     fresh: int
     answered: int
-
-
-class Store:
-    """A store of a word or of bytes, on its way through a buffer.
-
-    sets, keeps   what becoming visible sets and leaves of the bits of a state
-    """
-
-    __slots__ = ("area", "data", "keeps", "name", "offset", "sets", "value", "word")
-
-    def __init__(self, name: str, word: int, value: int, area: int, offset: int, data: bytes) -> None:
-        self.name = name
-        self.word = word
-        self.value = value
-        self.area = area
-        self.offset = offset
-        self.data = data
-        self.sets = 0
-        self.keeps = -1
-
-
-class StoreBuffer:
-    """The stores of one side that only that side sees, oldest first."""
-
-    __slots__ = ("_known", "_pushed", "first", "newest", "rest", "stores")
-
-    def __init__(self, stores: tuple[Store, ...], known: dict[tuple[Store, ...], StoreBuffer]) -> None:
-        self.stores = stores
-        self.newest = {store.word: store.value for store in stores if store.word >= 0}
-        self._known = known
-        self._pushed: dict[Store, StoreBuffer] = {}
-        known[stores] = self
-        if stores:
-            self.first = stores[0]
-            self.rest = self.of(stores[1:])
-
-    def of(self, stores: tuple[Store, ...]) -> StoreBuffer:
-        return self._known.get(stores) or StoreBuffer(stores, self._known)
-
-    def push(self, store: Store) -> StoreBuffer:
-        pushed = self._pushed.get(store)
-        if pushed is None:
-            pushed = self._pushed[store] = self.of((*self.stores, store))
-        return pushed
-
-    def over(self, area: int, data: bytes, offset: int) -> bytes:
-        """`data`, read at `offset` of `area`, as the owner of this buffer sees it."""
-        seen: bytearray | None = None
-        for store in self.stores:
-            start = max(store.offset, offset)
-            end = min(store.offset + len(store.data), offset + len(data))
-            if store.area == area and start < end:
-                seen = bytearray(data) if seen is None else seen
-                seen[start - offset : end - offset] = store.data[start - store.offset : end - store.offset]
-        return data if seen is None else bytes(seen)
-
-
-class Memory:
-    """The visible value of every word and area."""
-
-    __slots__ = ("_after", "_known", "areas", "values")
-
-    def __init__(
-        self,
-        values: tuple[int, ...],
-        areas: tuple[bytes, ...],
-        known: dict[tuple[tuple[int, ...], tuple[bytes, ...]], Memory],
-    ) -> None:
-        self.values = values
-        self.areas = areas
-        self._known = known
-        self._after: dict[Store, Memory] = {}
-        known[values, areas] = self
-
-    def after(self, store: Store) -> Memory:
-        """This memory once the store is visible."""
-        memory = self._after.get(store)
-        if memory is None:
-            values, areas = self.values, self.areas
-            if store.word >= 0:
-                values = (*values[: store.word], store.value, *values[store.word + 1 :])
-            else:
-                old = areas[store.area]
-                new = old[: store.offset] + store.data + old[store.offset + len(store.data) :]
-                areas = (*areas[: store.area], new, *areas[store.area + 1 :])
-            memory = self._known.get((values, areas)) or Memory(values, areas, self._known)
-            self._after[store] = memory
-        return memory
 
 
 class Effect(NamedTuple):
@@ -225,6 +142,7 @@ class World:
     areas    name, and the bytes at the start
     wishes   when a signal is wanted; where none are given, no signal is judged
     explain  sentences about the visible words, for the end of a story
+    loose    whether stores may pass stores
     """
 
     def __init__(
@@ -233,8 +151,10 @@ class World:
         areas: Mapping[str, bytes],
         wishes: Sequence[Wish],
         explain: Explain = say_nothing,
+        loose: bool = False,
     ) -> None:
         self.explain = explain
+        self.loose = loose
         self.words = {name: word if isinstance(word, Word) else Word(word) for name, word in words.items()}
         self.areas = dict(areas)
         self.wishes = tuple(wishes)
@@ -243,10 +163,10 @@ class World:
         self.memory = Memory(
             tuple(word.value for word in self.words.values()), tuple(self.areas.values()), {}
         )
-        self.empty_buffer = StoreBuffer((), {})
+        self.empty_buffer: StoreBuffer = LooseBuffer((), {}) if loose else StoreBuffer((), {})
         self._stores: dict[tuple[int, Act], Store] = {}
         for wish in self.wishes:
-            for name in (wish.word, wish.ends, wish.renewed):
+            for name in (wish.word, wish.ends, wish.anew or wish.word, *wish.renewing):
                 self.word_index(name)
         #: For each side, the wishes that it can hear of.
         self.heard_by = tuple(
@@ -297,6 +217,8 @@ class World:
         for act in acts:
             if act.kind is ActKind.WAKE:
                 sets |= TOLD[side]
+            elif act.kind is ActKind.RELEASE:
+                stores.append(BARRIER)
             elif act.kind is not ActKind.NOTE:
                 stores.append(self._store_of(side, act))
                 keeps &= ~self._outdated_by(side, act)
@@ -320,9 +242,9 @@ class World:
         """The bits of what a side knew of the other's wishes, where this store makes it too old."""
         outdated = 0
         for number, wish in enumerate(self.wishes):
-            if wish.side != side and act.kind is ActKind.STORE and wish.renewed == act.place:
+            if wish.side != side and act.kind is ActKind.STORE and act.place in wish.renewing:
                 bits = self.bits_of(number)
-                outdated |= bits.heard | bits.fresh
+                outdated |= bits.heard | bits.fresh | (bits.answered if wish.standing else 0)
         return outdated
 
     def _checked_area(self, name: str, offset: int, length: int) -> int:
@@ -348,8 +270,10 @@ class World:
     def _store_of_word(self, side: int, act: Act) -> Store:
         store = Store(act.place, self.word_index(act.place), act.value, -1, 0, b"")
         for number, wish in enumerate(self.wishes):
+            held, _, fresh, answered = self.bits_of(number)
+            if wish.side == side and act.place == wish.anew:
+                store.keeps &= ~(fresh | answered)
             if wish.side == side and act.place in (wish.word, wish.ends):
-                held, _, fresh, answered = self.bits_of(number)
                 store.keeps &= ~(held | fresh | answered)
                 if act.place == wish.word and wish.says(act.value):
                     store.sets |= held

@@ -9,18 +9,26 @@ Stores, and all else that the other side cannot notice at once, need no answer. 
 the node that they lead to.
 
 Limits.  The code must do the same again when it gets the same answers: no clock, no random numbers, no
-threads of its own.  Where it does not, the exploration ends with a CallerError.
+threads of its own.  Where it does not, the exploration ends with a CallerError; of a thread that the code
+does not wait for, nobody but that thread may come to know.
+
+The code is stopped by an exception.  Where it catches that and goes on for ever, it gets a CallerError in
+its place.  Code that swallows that as well, again and again, or that loops without touching what is shared,
+cannot be ended: the exploration then hangs, as the code would by itself.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Generator
 from contextlib import suppress
-from typing import Any
+from threading import get_ident
+from typing import Any, NoReturn
 
 from vmbus.errors import CallerError
 
-from .shared import Store, World
+from .buffers import Store
+from .shared import World
 from .steps import BEGIN, CLOSE, END, FAILED, FENCE, NOTIFY, POLL, WAIT, Act, ActKind, Question, StepKind
 
 __all__ = ["Node", "Script", "Side", "Tree"]
@@ -28,9 +36,15 @@ __all__ = ["Node", "Script", "Side", "Tree"]
 #: What a side does before it asks the next question: far more than any ring does.
 MOST_ACTS = 10_000
 
+#: How often the code of a side may catch what stops it and go on.
+MOST_STOPS = 1_000
+
+#: Begins the names of the files of this package, whose code no side's author has to look at.
+PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
 
 class Stop(BaseException):
-    """Ends a run at the first question without an answer.  Whoever catches it meets it again."""
+    """Ends a run at the first question without an answer.  Whoever catches it meets it again, so many times."""
 
 
 Script = Callable[["Side"], object]
@@ -40,13 +54,17 @@ class Side:
     """What the code of one side may do; each method but the stores is a step.
 
     A script is a function of one of these.  Where it is a generator function, what it does before its
-    first `yield` is done alone, before anything is explored: the left side first, then the right.
+    `yield`, of which it has one, is done alone, before anything is explored: the left side first, then
+    the right.
     """
 
-    def __init__(self, answers: list[Any], expected: list[Question]) -> None:
+    def __init__(self, answers: list[Any], expected: list[Question], loose: bool = False) -> None:
         self._answers = answers
         self._expected = expected
+        self._loose = loose
         self._asked = 0
+        self._stops = 0
+        self._thread = get_ident()
         self.question: Question | None = None
         self.acts: list[Act] = []
         self.misuse: CallerError | None = None
@@ -91,6 +109,11 @@ class Side:
         """Store bytes in an area; the other side sees them later, all at once."""
         self.act(Act(ActKind.WRITE, area, offset=offset, data=data))
 
+    def release(self) -> None:
+        """Keep later stores behind earlier ones; nothing where no store passes another anyway."""
+        if self._loose:
+            self.act(Act(ActKind.RELEASE))
+
     def wake(self) -> None:
         """Keep this side itself from sleeping once."""
         self.act(Act(ActKind.WAKE))
@@ -103,10 +126,11 @@ class Side:
 
     def ask(self, question: Question) -> Any:
         """The recorded answer; Stop where there is none yet."""
+        self.check_thread()
         at = self._asked
         if at == len(self._answers):
             self.question = self.question or question
-            raise Stop
+            self.stop()
         if self._expected[at] != question:
             self.refuse(
                 f"a side that was run again with the same answers did something else: {question} "
@@ -117,13 +141,27 @@ class Side:
         return self._answers[at]
 
     def act(self, act: Act) -> None:
+        self.check_thread()
         if self.question is not None:
-            raise Stop
+            self.stop()
         self.acts.append(act)
         if len(self.acts) > MOST_ACTS:
             self.refuse(f"a side did {MOST_ACTS} things in a row without one that depends on the other side")
 
-    def refuse(self, message: str) -> None:
+    def check_thread(self) -> None:
+        if get_ident() != self._thread:
+            self.refuse("a side used what is shared in a thread of its own: a side is one thread")
+
+    def stop(self) -> NoReturn:
+        """End this run."""
+        self._stops += 1
+        if self._stops > MOST_STOPS:
+            self.refuse(
+                f"a side caught what stops it {MOST_STOPS} times and went on: let a BaseException through"
+            )
+        raise Stop
+
+    def refuse(self, message: str) -> NoReturn:
         """End the exploration: it could not be trusted."""
         self.misuse = CallerError(message, argument="script", value=message, limit="what can be explored")
         raise self.misuse
@@ -140,6 +178,7 @@ class Node:
     place, looks          what that step is about (see shared.Target)
     result                what the script returned
     error                 what the script raised
+    raised                where: the file, and the line; the last outside of this package
     """
 
     __slots__ = (
@@ -153,6 +192,7 @@ class Node:
         "parent",
         "place",
         "question",
+        "raised",
         "result",
         "sets",
         "stores",
@@ -172,6 +212,7 @@ class Node:
         self.looks: tuple[tuple[int, int], ...] = ()
         self.result: object = None
         self.error: Exception | None = None
+        self.raised: tuple[str, int] | None = None
 
     def history(self) -> tuple[list[Any], list[Question]]:
         """All answers up to here, and the questions they answer."""
@@ -202,7 +243,7 @@ class Tree:
     def grow(self, parent: Node | None, answer: Any) -> Node:
         """The node behind `answer`: run the script up to there."""
         node = Node(parent, answer)
-        side = Side(*node.history())
+        side = Side(*node.history(), loose=self._world.loose)
         self._run(side, node)
         if side.misuse is not None:
             raise side.misuse
@@ -231,18 +272,31 @@ class Tree:
             pass
         except Exception as error:  # noqa: BLE001 - whatever code under test raises is what was looked for
             node.question = FAILED
+            node.raised = place_raised(error)
             node.error = error.with_traceback(None)
         if isinstance(running, Generator):
-            with suppress(Stop):
+            # What it does when it is thrown away at its `yield` is nothing that it would do by itself.
+            with suppress(Stop, Exception):
                 running.close()
 
 
+def place_raised(error: Exception) -> tuple[str, int] | None:
+    """The last file and line that an error came through outside of this package; None where all was inside."""
+    frame, found = error.__traceback__, None
+    while frame is not None:
+        file = frame.tb_frame.f_code.co_filename
+        if not file.startswith(PACKAGE):
+            found = file, frame.tb_lineno
+        frame = frame.tb_next
+    return found
+
+
 def run_generator(side: Side, running: Generator[object, object, object]) -> object:
-    """What comes before the first `yield`, the mark that the exploration begins, and the rest."""
+    """What comes before the `yield`, the mark that the exploration begins, and the rest."""
     try:
         next(running)
         side.ask(BEGIN)
-        while True:
-            next(running)
+        next(running)
     except StopIteration as end:
         return end.value
+    side.refuse("a side yields a second time: one `yield` ends what is done before the exploration begins")

@@ -75,6 +75,7 @@ class ActKind(Enum):
 
     STORE = "store a word"
     WRITE = "write bytes"
+    RELEASE = "keep later stores behind earlier ones"
     WAKE = "keep itself from sleeping"
     NOTE = "say something in the story"
 

@@ -7,10 +7,13 @@ told by where they lie and how many they are.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from linecache import getline
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
+from .buffers import Store
 from .machine import Move, State, Violation, ViolationKind
-from .shared import CLOSED, TOLD, Store, WishBits, World
+from .shared import CLOSED, TOLD, World
 from .sides import Node
 from .steps import Act, ActKind, StepKind
 
@@ -67,8 +70,8 @@ class Teller:
     def moved(self, state: State, move: Move) -> Iterator[str]:
         """The step itself."""
         node = state.node(move.side)
-        if move.visible:
-            yield f"  {self.stored(state.buffer(move.side).first)} visible"
+        if move.store is not None:
+            yield f"  {self.stored(move.store)} visible"
             return
         answer = answer_before(move.after.node(move.side), node)
         kind = node.kind
@@ -119,6 +122,8 @@ class Teller:
             return f"store {act.place} = {self.value(act.place, act.value)}"
         if act.kind is ActKind.WRITE:
             return f"write {bytes_at(act.place, act.offset, len(act.data))}"
+        if act.kind is ActKind.RELEASE:
+            return "release"
         if act.kind is ActKind.WAKE:
             return "keeps itself from sleeping"
         return f"-- {act.text}"
@@ -158,8 +163,7 @@ def ending(tale: Tale) -> Iterator[str]:
     name, other = tale.names[side], tale.names[1 - side]
     last = tale.trail[-1]
     if kind is ViolationKind.FAILED:
-        error = last.node(side).error
-        yield f"The {name} failed: {type(error).__name__}: {error}"
+        yield f"The {name} failed: {failure(last.node(side))}"
     elif kind is ViolationKind.NEEDLESS_SIGNAL:
         yield f"The {name} signals, and {needless(tale, side, other)}."
     else:
@@ -172,21 +176,34 @@ def ending(tale: Tale) -> Iterator[str]:
     yield from tale.world.explain(values)
 
 
+def failure(node: Node) -> str:
+    """What a side raised, and where: the file's name, the line, and what stands there."""
+    kind, text = type(node.error).__name__, str(node.error)
+    said = f"{kind}: {text}" if text else kind
+    if node.raised is None:
+        return said
+    file, line = node.raised
+    code = getline(file, line).strip()
+    return f"{said} ({PurePath(file).name}, line {line}{f': {code}' if code else ''})"
+
+
 def needless(tale: Tale, side: int, other: str) -> str:
     """Why a signal was not called for."""
-    words = {wish.word: wish.renewed for wish in tale.world.wishes if wish.side != side}
+    wishes = [wish for wish in tale.world.wishes if wish.side != side]
+    words = list(dict.fromkeys(wish.word for wish in wishes))
+    renewing = {word for wish in wishes for word in wish.renewing}
     which = " or ".join(words)
     for state, move in zip(tale.trail[-3::-1], tale.moves[-2::-1], strict=False):
-        if move.side != side or move.visible:
+        if move.side != side or move.store is not None:
             continue
-        stored = newest_store(move.after.node(side), state.node(side), set(words.values()))
+        stored = newest_store(move.after.node(side), state.node(side), renewing)
         if stored:
             return f"it has not loaded {which} since it stored {stored}: it cannot know that one is wanted"
         node = state.node(side)
         if node.kind is StepKind.NOTIFY:
             return f"it has signaled already and not loaded {which} since"
         if node.kind is StepKind.LOAD and node.question.place in words:
-            if state.bits & bits_of(tale.world, node.question.place).answered:
+            if state.bits & answered_bits(tale.world, node.question.place):
                 return f"the {other} has been told already, and has not yet looked"
             return f"when it loaded {node.question.place} the {other} did not wait for one"
     return f"it has not loaded {which}: it cannot know that one is wanted"
@@ -203,9 +220,11 @@ def newest_store(node: Node, before: Node, words: set[str]) -> str:
     return ""
 
 
-def bits_of(world: World, word: str) -> WishBits:
-    """The bits of the wish that a word tells of."""
-    return next(world.bits_of(number) for number, wish in enumerate(world.wishes) if wish.word == word)
+def answered_bits(world: World, word: str) -> int:
+    """The bits that say of the wishes a word tells of that they have been answered."""
+    return sum(
+        world.bits_of(number).answered for number, wish in enumerate(world.wishes) if wish.word == word
+    )
 
 
 def changed_words(world: World, values: Mapping[str, int]) -> str:
