@@ -13,17 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from vmbus.errors import PeerError
+from vmbus.fuzzing.packet_kinds import PACKET_KINDS, PacketKind, padded  # noqa: F401 - for the tests
+from vmbus.fuzzing.trial import pattern  # noqa: F401
 from vmbus.memory import ControlWords, FlatRingMem, PagedRingMem, RingMem
-from vmbus.ring import (
-    IncomingPacket,
-    IncomingPacketType,
-    IncomingRing,
-    OutgoingPacket,
-    OutgoingRing,
-    PagedRange,
-    Ranges,
-    TransferPageRange,
-)
+from vmbus.ring import IncomingPacket, IncomingRing, OutgoingPacket, OutgoingRing
 from vmbus.sizes import CONTROL_WORD_COUNT, PAGE_SIZE
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -52,17 +45,6 @@ def receive_packet(receiver: IncomingRing) -> Received:
     packet = receiver.read(incoming)
     payload = packet.payload.reader(receiver).read_all()
     return Received(payload, receiver.commit_read(incoming), packet)
-
-
-def pattern(length: int, seed: int = 1) -> bytes:
-    """`length` bytes of which no two stretches of eight are alike within a ring."""
-    words = (seed * 0x9E3779B97F4A7C15 + i * 0xD1B54A32D192ED03 for i in range((length + 7) // 8))
-    return b"".join((word % 2**64).to_bytes(8, "little") for word in words)[:length]
-
-
-def padded(payload: bytes) -> bytes:
-    """The payload as a ring gives it back: zeros up to a multiple of 8."""
-    return payload + bytes(-len(payload) % 8)
 
 
 def sample(name: str) -> tuple[bytes, dict[str, Any]]:
@@ -119,87 +101,6 @@ def image_of(memory: RingMem) -> bytes:
     """All that two sides share: the control words, then the data area."""
     words = [memory.control[word] for word in range(CONTROL_WORD_COUNT)]
     return struct.pack(f"<{CONTROL_WORD_COUNT}I", *words) + memory.read_at(0, memory.size)
-
-
-class PacketKind(NamedTuple):
-    """One kind of packet: how to ask a ring for it, and what it is in memory, spelled by hand.
-
-    outgoing         makes what OutgoingRing.write takes, of a payload's length
-    transaction_id   what the descriptor holds
-    seen_id          what a reader tells of it: None where the packet has no part in a transaction
-    """
-
-    outgoing: Callable[[int], OutgoingPacket]
-    type: IncomingPacketType
-    flags: int
-    transaction_id: int
-    seen_id: int | None
-    extension: bytes = b""
-    ranges: Ranges = ()
-    transfer_page_set_id: int | None = None
-
-    def body(self, payload: bytes) -> bytes:
-        """The packet in memory without its footer: descriptor, extension, payload, zeros."""
-        data_offset = 16 + len(self.extension)
-        length = data_offset + (len(payload) + 7) // 8 * 8
-        numbers = (self.type, data_offset // 8, length // 8, self.flags, self.transaction_id)
-        return struct.pack("<HHHHQ", *numbers) + self.extension + padded(payload)
-
-    def whole(self, payload: bytes, start: int) -> bytes:
-        """The packet as it lies in memory from `start` on, its footer included."""
-        return self.body(payload) + struct.pack("<II", 0, start)
-
-
-GPA_RANGES = (PagedRange(4000, 200, [7, 2**64 - 1]), PagedRange(0, 1, [9]))
-TRANSFER_PAGE_RANGES = (TransferPageRange(1514, 2**32 - 1), TransferPageRange(0, 64))
-SOME_ID = 0x0102_0304_0506_0708
-LARGEST_ID = 2**64 - 1
-
-#: Every kind of packet that a ring carries.
-PACKET_KINDS = {
-    "in-band": PacketKind(
-        outgoing=lambda size: OutgoingPacket.in_band(size, transaction_id=SOME_ID),
-        type=IncomingPacketType.IN_BAND,
-        flags=0,
-        transaction_id=SOME_ID,
-        seen_id=None,
-    ),
-    "in-band-with-completion": PacketKind(
-        outgoing=lambda size: OutgoingPacket.in_band(
-            size, transaction_id=LARGEST_ID, completion_requested=True
-        ),
-        type=IncomingPacketType.IN_BAND,
-        flags=1,
-        transaction_id=LARGEST_ID,
-        seen_id=LARGEST_ID,
-    ),
-    "completion": PacketKind(
-        outgoing=lambda size: OutgoingPacket.completion(size, transaction_id=SOME_ID),
-        type=IncomingPacketType.COMPLETION,
-        flags=0,
-        transaction_id=SOME_ID,
-        seen_id=SOME_ID,
-    ),
-    "gpa-direct": PacketKind(
-        outgoing=lambda size: OutgoingPacket.gpa_direct(GPA_RANGES, size, transaction_id=SOME_ID),
-        type=IncomingPacketType.GPA_DIRECT,
-        flags=1,
-        transaction_id=SOME_ID,
-        seen_id=SOME_ID,
-        extension=struct.pack("<IIIIQQIIQ", 0, 2, 200, 4000, 7, 2**64 - 1, 1, 0, 9),
-        ranges=GPA_RANGES,
-    ),
-    "transfer-pages": PacketKind(
-        outgoing=lambda size: OutgoingPacket.transfer_pages(0xCAFE, TRANSFER_PAGE_RANGES, size),
-        type=IncomingPacketType.TRANSFER_PAGES,
-        flags=1,
-        transaction_id=0,
-        seen_id=0,
-        extension=struct.pack("<HHIIIII", 0xCAFE, 0, 2, 1514, 2**32 - 1, 0, 64),
-        ranges=TRANSFER_PAGE_RANGES,
-        transfer_page_set_id=0xCAFE,
-    ),
-}
 
 
 class TwinRingMem(RingMem):

@@ -17,7 +17,8 @@ Each has one sentence and its public source:
 A source in plain words is a file or document of that project.  "read" marks a conclusion from
 reading its code: nobody has reported the bug there.
 
-`python -m tests.known_bugs` lists every number with the tests that name it.
+`python -m tests.known_bugs` lists every number with the tests that name it and with what has shown that
+they notice it (tests/bug_coverage.py).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -528,11 +530,15 @@ def known_bug(*numbers: str) -> pytest.MarkDecorator:
     return pytest.mark.known_bug(*numbers)
 
 
+@cache
 def named_by() -> dict[str, list[str]]:
-    """For each number the tests that name it, as `file::test`, read from the sources."""
+    """For each number the tests that name it, as `file::test`, read once from the sources."""
     found: dict[str, list[str]] = {number: [] for number in KNOWN_BUGS}
     for path in sorted(TESTS.rglob("test_*.py")):
-        for test, numbers in marked_tests(ast.parse(path.read_text(encoding="utf-8"))):
+        source = path.read_text(encoding="utf-8")
+        if f"{known_bug.__name__}(" not in source:  # to parse a file takes much longer
+            continue
+        for test, numbers in marked_tests(ast.parse(source)):
             for number in numbers:
                 found.setdefault(number, []).append(f"{path.relative_to(TESTS).as_posix()}::{test}")
     return found
@@ -540,20 +546,18 @@ def named_by() -> dict[str, list[str]]:
 
 def marked_tests(module: ast.Module) -> Iterator[tuple[str, list[str]]]:
     """The name of each marked test of a file, or marked class of tests, and the numbers it names."""
-    for node in ast.walk(module):
-        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+    for node in module.body:
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
             for decorator in node.decorator_list:
                 if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith("known_bug"):
                     yield node.name, [ast.literal_eval(argument) for argument in decorator.args]
 
 
 def main() -> None:
-    """Print the catalogue with the tests that name each number."""
-    named = named_by()
-    for bug in CATALOGUE:
-        print(f"{bug.number}  {bug.sentence}\n     {bug.source}")
-        for test in named[bug.number]:
-            print(f"     tests/{test}")
+    """Print the catalogue with the tests that name each number, and what holds it."""
+    from tests.bug_coverage import table_text  # it imports this module
+
+    print(table_text())
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ SPINNING = "channel/test_spinning.py::test_"
 LINK = "channel/test_peer_link.py::test_"
 SHARED = "channel/test_shared.py::test_"
 ASYNC = "channel/test_asynchronous.py::test_"
-MODEL = "channel/test_channel_model.py::TestChannelsAgainstLists::runTest"
+MODEL = "fuzzing/test_trials_find_faults.py::test_a_target_finds_nothing_wrong[channel]"
 
 PLANTED_CHANNEL_FAULTS = [
     # -- when a side may sleep -----------------------------------------------------------------

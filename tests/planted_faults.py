@@ -32,7 +32,7 @@ class PlantedFault(NamedTuple):
     caught_by: str
 
 
-MODEL = "ring/test_ring_model.py::TestRingOverFlatMemory::runTest"
+MODEL = "fuzzing/test_trials_find_faults.py::test_a_target_finds_nothing_wrong[ring]"
 POSITIONS = "ring/test_every_position.py::test_"
 BATCHES = "ring/test_batches.py::test_"
 RULES = "ring/test_inlined_rules.py::test_"
@@ -120,7 +120,7 @@ PLANTED_FAULTS = [
         "ring/outgoing.py",
         IN_SEND,
         IN_SEND.replace("size - SLOT", "size"),
-        MODEL,
+        "ring/test_outgoing.py::test_a_ring_is_filled_to_all_but_its_last_slot_and_not_one_slot_more[0-24-send]",
     ),
     PlantedFault(
         "a packet as large as the whole ring",

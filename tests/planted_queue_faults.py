@@ -2,8 +2,8 @@
 one, and who must notice.
 
 As tests/planted_faults.py, whose list this one goes on with.  Of the tests that notice a fault the
-quickest is named, or the one that is about it; most of these faults the model of
-tests/virtio/test_queue_model.py finds as well.
+quickest is named, or the one that is about it; most of these faults the trials of
+tests/virtio/test_queue_model.py find as well.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ HOSTILE_DEVICE = "virtio/test_hostile_device.py::test_"
 MEMORY = "memory/test_guest_memory.py::test_"
 SPACE = "memory/test_address_space.py::test_"
 INTERRUPTED = "virtio/test_interrupted.py::test_"
-SPLIT_MODEL = "virtio/test_queue_model.py::TestSplitQueueAgainstLists::runTest"
-PACKED_MODEL = "virtio/test_queue_model.py::TestPackedQueueAgainstLists::runTest"
+MODEL = "virtio/test_queue_model.py::test_random_cases_come_to_full_queues_wraps_migrations_and_sleepers"
+SPLIT_MODEL = f"{MODEL}[split]"
+PACKED_MODEL = f"{MODEL}[packed]"
 
 PLANTED_QUEUE_FAULTS = [
     # -- wrapping ------------------------------------------------------------------------------
@@ -155,7 +156,7 @@ PLANTED_QUEUE_FAULTS = [
         "virtio/chains.py",
         "        if bytes_left < 0 or len(descriptors) >= self.rules.longest:",
         "        if bytes_left < 0 or len(descriptors) > self.rules.longest:",
-        HOSTILE_DRIVER + "a_device_reads_a_chain_as_a_slow_reader_of_the_standard_does[packed]",
+        MALFORMED + "[packed-list-without-an-end]",
     ),
     PlantedFault(
         "chain of more bytes than 32 bits count",
@@ -198,7 +199,7 @@ PLANTED_QUEUE_FAULTS = [
         "virtio/walking.py",
         "    elif part or not entries:",
         "    elif not entries:",
-        HOSTILE_DRIVER + "a_device_reads_a_chain_as_a_slow_reader_of_the_standard_does[split-event]",
+        MALFORMED + "[split-table-of-17-bytes]",
     ),
     PlantedFault(
         "indirect without the feature",
@@ -365,7 +366,7 @@ PLANTED_QUEUE_FAULTS = [
         "virtio/notification.py",
         "    return (new - event - 1) & 0xFFFF < count",
         "    return (new - event) & 0xFFFF < count",
-        SPLIT_MODEL,
+        "virtio/test_notification.py::test_an_event_is_reached_when_its_entry_is_among_the_new_ones",
     ),
     PlantedFault(
         "event of the round before looked for in this one",
@@ -379,7 +380,7 @@ PLANTED_QUEUE_FAULTS = [
         "virtio/notification.py",
         "    return count > 0 and not flags & 1",
         "    return count > 0",
-        SPLIT_MODEL,
+        DEVICE + "a_driver_that_asked_for_silence_is_not_notified[split]",
     ),
     PlantedFault(
         "event not published where completions end",
@@ -400,7 +401,7 @@ PLANTED_QUEUE_FAULTS = [
         "virtio/split_device.py",
         "            self._used[self._available_event_word] = self._taken_index",
         "            self._used[self._available_event_word] = self._taken_index - 1 & 0xFFFF",
-        SPLIT_MODEL,
+        DEVICE + "the_event_is_the_next_chain_to_take_though_more_are_known[split]",
     ),
     PlantedFault(
         "count of used chains not begun anew",
@@ -414,7 +415,7 @@ PLANTED_QUEUE_FAULTS = [
         "virtio/device_ring.py",
         "        self._uncounted = WHOLE_ROUND",
         "        self._uncounted = 0",
-        SPLIT_MODEL,
+        "virtio/test_device_state.py::test_a_notification_that_is_owed_is_still_owed_after_a_stop[stopped--flags-split]",
     ),
     PlantedFault(
         "device's full fence removed",

@@ -41,7 +41,11 @@ LADDER = {
     # rings and virtqueues in a dump
     "inspection": {"memory", "layout", "ring", "pipe", "protocols", "virtio", "images"},
 }
-#: Strategies, machines and conformance checks for anyone.
+#: Every schedule of two sides.
+LADDER["exploration"] = {"memory", "layout", "ring", "channel", "virtio"}
+#: What other implementations would make of a ring.
+LADDER["acceptance"] = {"memory", "layout", "ring", "images"}
+#: Strategies, trials and conformance checks for anyone.
 LADDER["fuzzing"] = LADDER.keys() - {"uio"}
 #: The `vmbus` command.
 LADDER["cli"] = {*LADDER, "version"}
@@ -60,7 +64,7 @@ RESERVED = {
     "construct": {"layout", "protocols", "virtio"},
     "mmap": {"memory", "uio"},
     "asyncio": {"channel", "sockets", "uio", "services", "host"},
-    "threading": {"channel", "sockets", "uio", "services", "host"},
+    "threading": {"channel", "sockets", "uio", "services", "host", "exploration", "fuzzing"},
     "select": {"channel", "sockets", "uio", "services", "host"},
     "selectors": {"channel", "sockets", "uio", "services", "host"},
     "hypothesis": {"fuzzing"},

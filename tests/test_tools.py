@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from vmbus.fuzzing import targets
 from vmbus.memory import FENCES
 
 ROOT = Path(__file__).parents[1]
@@ -191,3 +192,14 @@ for side in (measure_speed.ring_messages, measure_speed.ring_batches):
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.stdout.split() == ["noticed"]
+
+
+# -- fuzz_rates.py -----------------------------------------------------------------------------
+
+
+def test_fuzz_rates_has_a_row_for_each_target():
+    done = run_tool("fuzz_rates.py", "--seconds", "0.01")
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split("|") for line in done.stdout.splitlines()[3:]]
+    assert [row[1].strip(" `") for row in rows] == list(targets())
+    assert all(int(row[2]) > 0 and int(row[3]) > 0 for row in rows)

@@ -96,6 +96,49 @@ def test_the_command_works(without_hypothesis):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.parametrize("words", [["run", "ring"], ["minimize", "case"]])
+def test_what_needs_hypothesis_says_in_one_line_how_to_get_it(without_hypothesis, words):
+    done = without_hypothesis("-m", "vmbus", "fuzz", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{words[0]} needs hypothesis: pip install 'vmbus[fuzzing]'" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+FUZZ_WITHOUT = """
+import sys
+from vmbus.cli.main import main
+from vmbus.fuzzing import fuzz_one, random_case, target_named
+
+fuzz_one(b"any bytes")
+open("case", "wb").write(random_case(target_named("ring"), __import__("random").Random(1)).to_bytes())
+commands = [
+    "list", "repro case --target ring", "repro case --target ring --script", "corpus seeds --target ring",
+    "corpus --dictionary", "explore ring", "compare ring.bin",
+]
+print([main(["fuzz", *words.split()]) for words in commands], "hypothesis" in sys.modules, file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "statement", ["from vmbus.fuzzing import machine_of", "import vmbus.fuzzing.strategies"]
+)
+def test_the_library_says_how_to_get_hypothesis_too(without_hypothesis, statement):
+    done = without_hypothesis("-c", statement)
+    assert done.stderr.endswith(
+        "this needs hypothesis, which is not installed: pip install 'vmbus[fuzzing]'\n"
+    )
+
+
+def test_everything_else_of_fuzzing_works_without_hypothesis(without_hypothesis, tmp_path):
+    (tmp_path / "work" / "ring.bin").write_bytes((ROOT / "tests/samples/ring-1-page.bin").read_bytes())
+    done = without_hypothesis("-c", FUZZ_WITHOUT)
+    assert done.stderr == "[0, 0, 0, 0, 0, 0, 0] False\n", done.stdout
+    target = without_hypothesis(
+        "-m", "vmbus", "fuzz", "target", "--cases", "5", "--", sys.executable, "-c", ""
+    )
+    assert (target.returncode, target.stderr) == (1, "")
+
+
 def test_the_other_process_does_not_have_hypothesis(without_hypothesis):
     done = without_hypothesis("-c", "import hypothesis")
     assert done.returncode == 1

@@ -154,6 +154,8 @@ _PARTS = {
         "scan",
         "scan_many",
     ),
+    "exploration": (),
+    "acceptance": (),
     "fuzzing": (),
 }
 

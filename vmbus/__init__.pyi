@@ -1,7 +1,9 @@
 """What `vmbus` offers, for type checkers; the same table as in __init__.py, held equal by a test."""
 
+from . import acceptance as acceptance
 from . import channel as channel
 from . import errors as errors
+from . import exploration as exploration
 from . import fuzzing as fuzzing
 from . import images as images
 from . import inspection as inspection

@@ -1,6 +1,6 @@
 """Two channels that face each other, made to be watched: in one thread, or in several.
 
-In one thread, what happens while a side sleeps is said beforehand (`ScriptedSignal`): no test has
+In one thread, what happens while a side sleeps is said beforehand (`OneThreadSignal`): no test has
 to wait for anything, and a wait that nobody would ever end is an error and no hang.  With several
 threads, `RecordingSignal` says when a thread has gone to sleep.
 """
@@ -8,12 +8,13 @@ threads, `RecordingSignal` says when a thread has gone to sleep.
 from __future__ import annotations
 
 import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from vmbus.channel import Channel, PacketChannel, Signal, local_signals
-from vmbus.errors import CallerError, TimedOut
+from vmbus.errors import TimedOut
+from vmbus.fuzzing.one_thread_signal import SleepClock, one_thread_signals
 from vmbus.layout import IN_WORD, INTERRUPT_MASK_WORD, OUT_WORD, PENDING_SEND_SIZE_WORD
 from vmbus.memory import FlatRingMem, RingMem
 from vmbus.ring import IncomingRing, OutgoingRing
@@ -24,67 +25,12 @@ Result = TypeVar("Result")
 PATIENCE = 30
 
 
-class Clock:
-    """Time that passes when a test says so, and while a ScriptedSignal sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class ScriptedSignal:
-    """A Signal for sides that run in one thread.
-
-    while_asleep   what happens during the next sleeps: one function for each
-    notified       how often this side has told the other to look
-    waits          the timeout of each wait
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.peer = self
-        self.peer_closed = False
-        self.while_asleep: deque[Callable[[], object]] = deque()
-        self.told = False
-        self.notified = 0
-        self.closes = 0
-        self.waits: list[float | None] = []
-
-    def notify(self) -> None:
-        self.notified += 1
-        self.peer.told = True
-
-    def wake(self) -> None:
-        self.told = True
-
-    def wait(self, timeout: float | None) -> bool:
-        self.waits.append(timeout)
-        if self.while_asleep and not self.told:
-            self.while_asleep.popleft()()
-        if self.told:
-            self.told = False
-            return True
-        assert timeout is not None, "this side sleeps for ever: nobody tells it to look"
-        self.clock.now += timeout
-        return False
-
-    def fileno(self) -> int:
-        raise CallerError("a scripted signal has no descriptor")
-
-    def close(self) -> None:
-        self.closes += 1
-        self.peer.peer_closed = True
-        self.peer.told = True
-
-
 class Pair(NamedTuple):
     """Two channels in one thread; `out` is the memory of the ring from guest to host."""
 
     guest: Any
     host: Any
-    clock: Clock
+    clock: SleepClock
     out: RingMem
     back: RingMem
 
@@ -107,9 +53,8 @@ def scripted_pair(
 ) -> Pair:
     """Two channels over rings of `size` bytes, or over the memories given, for one thread."""
     out, back = out or FlatRingMem(size), back or FlatRingMem(size)
-    clock = Clock()
-    near, far = ScriptedSignal(clock), ScriptedSignal(clock)
-    near.peer, far.peer = far, near
+    clock = SleepClock()
+    near, far = one_thread_signals(clock)
     guest = kind(IncomingRing(back), OutgoingRing(out), near, role="guest", clock=clock, **options)
     host = kind(IncomingRing(out), OutgoingRing(back), far, role="host", clock=clock, **options)
     return Pair(guest, host, clock, out, back)
@@ -251,11 +196,9 @@ def fill_ring(channel: Any, size: int = 232) -> int:
 __all__ = [
     "PATIENCE",
     "CallCounter",
-    "Clock",
     "Pair",
     "RecordingSignal",
     "Running",
-    "ScriptedSignal",
     "fill_ring",
     "is_empty",
     "mask_of",

@@ -23,7 +23,6 @@ from hypothesis import strategies as st
 from tests.channel.helpers import mask_of, pending_of
 from tests.helpers import padded, pattern
 from tests.known_bugs import known_bug
-from tests.watching import Access, WatchedRingMem
 from vmbus.channel import descriptor_signals, local_signals
 from vmbus.channel.asynchronous import (
     CALLS_PER_PAUSE,
@@ -40,6 +39,7 @@ from vmbus.errors import (
     PeerError,
     TimedOut,
 )
+from vmbus.fuzzing.recording_memory import Access, RecordingMemory
 from vmbus.layout import IN_WORD
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingPacketType, IncomingRing, OutgoingPacket, OutgoingRing
@@ -594,7 +594,7 @@ def test_a_signal_that_fails_ends_every_wait_with_its_error_and_is_not_asked_aga
 @in_loop
 async def test_a_flood_of_other_packets_leaves_other_tasks_their_turns():
     sides = Sides(AsyncPacketChannel)
-    back = WatchedRingMem(sides.back)
+    back = RecordingMemory(sides.back)
     guest = AsyncPacketChannel(IncomingRing(back), OutgoingRing(sides.out), sides.guest.signal)
     sides.guest = guest
     floods = 0

@@ -15,9 +15,7 @@ import pytest
 
 from tests.channel.helpers import (
     PATIENCE,
-    Clock,
     Pair,
-    ScriptedSignal,
     fill_ring,
     is_empty,
     mask_of,
@@ -25,9 +23,10 @@ from tests.channel.helpers import (
     scripted_pair,
 )
 from tests.helpers import padded
-from tests.watching import Access, WatchedRingMem
 from vmbus.channel import ByteChannel, MessageChannel, PacketChannel, connected_channels
 from vmbus.errors import TimedOut
+from vmbus.fuzzing.one_thread_signal import OneThreadSignal, SleepClock
+from vmbus.fuzzing.recording_memory import Access, RecordingMemory
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing
 
@@ -53,10 +52,10 @@ class Countdown:
                 raise Interrupted
 
 
-class InterruptedSignal(ScriptedSignal):
+class InterruptedSignal(OneThreadSignal):
     """A signal whose calls count as steps."""
 
-    def __init__(self, clock: Clock, countdown: Countdown) -> None:
+    def __init__(self, clock: SleepClock, countdown: Countdown) -> None:
         super().__init__(clock)
         self.countdown = countdown
 
@@ -74,12 +73,12 @@ class InterruptedSignal(ScriptedSignal):
 
 def interruptible_pair(kind: type[Any] = PacketChannel) -> tuple[Pair, Countdown]:
     """A pair of which the guest's calls can be interrupted; the host works on the bare memories."""
-    countdown, clock = Countdown(), Clock()
+    countdown, clock = Countdown(), SleepClock()
     out, back = FlatRingMem(4096), FlatRingMem(4096)
-    near, far = InterruptedSignal(clock, countdown), ScriptedSignal(clock)
+    near, far = InterruptedSignal(clock, countdown), OneThreadSignal(clock)
     near.peer, far.peer = far, near
-    incoming = IncomingRing(WatchedRingMem(back, after=countdown.step))
-    outgoing = OutgoingRing(WatchedRingMem(out, after=countdown.step))
+    incoming = IncomingRing(RecordingMemory(back, after=countdown.step))
+    outgoing = OutgoingRing(RecordingMemory(out, after=countdown.step))
     guest = kind(incoming, outgoing, near, clock=clock)
     host = kind(IncomingRing(out), OutgoingRing(back), far, clock=clock)
     return Pair(guest, host, clock, out, back), countdown
@@ -233,7 +232,7 @@ def test_an_interrupted_end_of_a_stream_can_be_sent_again_and_arrives(steps):
 
 
 def test_the_send_after_an_interrupted_commit_signals_a_receiver_that_sleeps_meanwhile():
-    out = WatchedRingMem(FlatRingMem(4096))
+    out = RecordingMemory(FlatRingMem(4096))
     pair = scripted_pair(out=out)
     stored = []
 

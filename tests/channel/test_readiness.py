@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from tests.known_bugs import known_bug
-from tests.watching import Access, WatchedRingMem
 from vmbus.channel import RECEIVER_TABLE, SENDER_TABLE, Action, Event, Row, State, table_text
 from vmbus.channel.readiness import NOT_YET, ReceiverReadiness, SenderReadiness, size_to_ask_for
 from vmbus.errors import NotReady, PeerError, RingEmpty, RingFull
+from vmbus.fuzzing.recording_memory import Access, RecordingMemory
 from vmbus.layout import INTERRUPT_MASK_WORD, PENDING_SEND_SIZE_WORD
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing, PacketSize, connected_rings
@@ -69,7 +69,7 @@ class Bench:
     def __init__(self) -> None:
         inside = FlatRingMem(4096)
         self.sender, self.receiver = connected_rings(memory=inside)
-        self.memory = WatchedRingMem(inside)
+        self.memory = RecordingMemory(inside)
         self.readiness = self.make()
         self.rows: list[Walked] = []
         self.signals = 0

@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.channel.helpers import PATIENCE, Clock, Running, scripted_pair, threaded_pair
+from tests.channel.helpers import PATIENCE, Running, scripted_pair, threaded_pair
 from vmbus.channel import PacketChannel
 from vmbus.errors import ChannelClosed, PeerClosed, TimedOut
+from vmbus.fuzzing.one_thread_signal import SleepClock
 from vmbus.layout import INTERRUPT_MASK_WORD, PENDING_SEND_SIZE_WORD
 from vmbus.memory import FlatRingMem
 from vmbus.ring import IncomingRing, OutgoingRing
@@ -17,7 +18,7 @@ from vmbus.ring import IncomingRing, OutgoingRing
 FOR_EVER = 1000.0
 
 
-class ActingClock(Clock):
+class ActingClock(SleepClock):
     """A clock by which a second passes at every look, and something happens at one of them."""
 
     def __init__(self, at: int, act: Callable[[], object]) -> None:

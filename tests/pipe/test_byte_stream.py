@@ -1,17 +1,14 @@
 """A stream of bytes: chunks on the way in, reads of any size on the way out, an end that is never lost.
 
 A reader that takes a part of a packet writes into the packet how much is gone: the eight bytes in
-the ring are compared, and a new reader over the same ring goes on from them.  A machine drives both
-ends on small rings, where packets wrap and fill, beside a model that knows no ring: a list of
-packets, each some bytes and how many of them are gone.
+the ring are compared, and a new reader over the same ring goes on from them.  The machine of the
+byte-pipe trial drives both ends on small rings, where packets wrap and fill.
 """
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from hypothesis.strategies import booleans, integers, one_of, sampled_from
 
 from tests.helpers import image_of, paged_memory, pattern
 from tests.known_bugs import known_bug
@@ -24,12 +21,14 @@ from tests.pipe.pipe_packets import (
     read_only_copy,
     stream_over,
 )
-from tests.watching import WatchedRingMem
 from vmbus.errors import CallerError, PeerError, RingEmpty, RingFull
+from vmbus.fuzzing.byte_pipe_trial import BytePipeTrial
+from vmbus.fuzzing.machines import machine_of
+from vmbus.fuzzing.recording_memory import RecordingMemory
 from vmbus.layout import IN_WORD, OUT_WORD
 from vmbus.memory import FlatRingMem
 from vmbus.pipe import CHUNK_SIZE, BytePipe, PipeFault
-from vmbus.ring import IncomingRing, OutgoingRing, RingFault, connected_rings
+from vmbus.ring import RingFault, connected_rings
 
 HEADER_AT = 16  # behind the descriptor
 
@@ -360,7 +359,7 @@ def test_in_memory_that_cannot_be_written_whole_packets_can_be_read_and_parts_ca
 
 
 def test_a_byte_pipe_stores_no_control_word():
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     pipe = pipe_over(memory)
     memory.take()
     outgoing = pipe.outgoing.outgoing()
@@ -384,172 +383,20 @@ def test_a_byte_pipe_stores_no_control_word():
 # -- against a model -----------------------------------------------------------------------------
 
 
-class ModelPacket:
-    """Bytes that travel together, and how many of them the ring says are gone; none are an end."""
-
-    def __init__(self, content: bytes) -> None:
-        self.content = content
-        self.gone = 0
-
-    @property
-    def size(self) -> int:
-        return packet_size(len(self.content))
+class StreamOverFlatMemory(machine_of(BytePipeTrial)):
+    def make_trial(self, **options):
+        return BytePipeTrial(**options, make_memory=FlatRingMem)
 
 
-class StreamAgainstPackets(RuleBasedStateMachine):
-    """Both ends of one ring on a byte pipe, and a list of packets."""
-
-    make_memory = staticmethod(FlatRingMem)
-
-    @initialize(pages=integers(1, 2), start=integers(0, 1023))
-    def empty(self, pages, start):
-        self.size = 4096 * pages
-        self.memory = self.make_memory(self.size)
-        self.pipe = pipe_over(self.memory, start=8 * start % self.size)
-        self.start = 8 * start % self.size
-        self.incoming = self.pipe.incoming.incoming()
-        self.outgoing = self.pipe.outgoing.outgoing()
-        self.waiting: list[ModelPacket] = []  # committed and not given back
-        self.read_count = 0  # of those waiting, read to their ends and not committed
-        self.batch: list[ModelPacket] = []  # written and not committed
-        self.made = 0
-
-    def room(self) -> int:
-        return self.size - 8 - sum(packet.size for packet in self.waiting + self.batch)
-
-    def new_bytes(self, length: int) -> bytes:
-        self.made += 1
-        return pattern(length, seed=self.made)
-
-    @rule(length=one_of(integers(0, 40), integers(0, 2500), integers(0, 9000)))
-    def write(self, length):
-        content = self.new_bytes(length)
-        fitting = []
-        for at in range(0, length, 2048):
-            packet = ModelPacket(content[at : at + 2048])
-            if packet.size > self.room() - sum(one.size for one in fitting):
-                break
-            fitting.append(packet)
-        if content and not fitting:
-            with pytest.raises(RingFull) as caught:
-                self.pipe.write(self.outgoing, content)
-            assert caught.value.needed == packet_size(min(length, 2048))
-        else:
-            assert self.pipe.write(self.outgoing, content) == sum(len(one.content) for one in fitting)
-            self.batch += fitting
-
-    @rule(slots=integers(-1, 1))
-    def write_leaving(self, slots):
-        """Bytes whose packet leaves exactly so many slots; -1 is one too many."""
-        length = self.room() - packet_size(0) - 8 * slots
-        if 0 < length <= 2048:
-            self.write(length)
-
-    @rule()
-    def write_end(self):
-        end = ModelPacket(b"")
-        if end.size > self.room():
-            with pytest.raises(RingFull):
-                self.pipe.write_end(self.outgoing)
-        else:
-            self.pipe.write_end(self.outgoing)
-            self.batch.append(end)
-
-    @rule(revert=sampled_from([False, False, False, True]))
-    def finish_writing(self, revert):
-        if revert:
-            self.outgoing.revert()
-        else:
-            self.pipe.outgoing.commit_write(self.outgoing)
-            self.waiting += self.batch
-        self.batch = []
-
-    @rule(limit=one_of(integers(1, 40), integers(1, 2500), integers(1, 9000)), into=booleans())
-    def read(self, limit, into):
-        if self.read_count == len(self.waiting):
-            with pytest.raises(RingEmpty):
-                self.take(limit, into)
-        else:
-            assert self.take(limit, into) == self.model_read(limit)
-
-    @rule(spare=integers(-1, 1))
-    def read_nearly_all_of_the_next(self, spare):
-        if self.read_count < len(self.waiting):
-            packet = self.waiting[self.read_count]
-            self.read(max(1, len(packet.content) - packet.gone + spare), False)
-
-    def take(self, limit: int, into: bool) -> bytes:
-        if not into:
-            return self.pipe.read(self.incoming, limit)
-        buffer = bytearray(limit)
-        return bytes(buffer[: self.pipe.receive_into(self.incoming, buffer)])
-
-    def model_read(self, limit: int) -> bytes:
-        found = b""
-        while self.read_count < len(self.waiting) and len(found) < limit:
-            packet = self.waiting[self.read_count]
-            if not packet.content and found:
-                break  # the end is for the next call
-            piece = packet.content[packet.gone :][: limit - len(found)]
-            found += piece
-            if packet.gone + len(piece) < len(packet.content):
-                packet.gone += len(piece)
-                break
-            self.read_count += 1
-            if not packet.content:
-                break
-        return found
-
-    @rule()
-    def commit_read(self):
-        self.pipe.incoming.commit_read(self.incoming)
-        del self.waiting[: self.read_count]
-        self.read_count = 0
-
-    @rule(new_reader=booleans())
-    def revert_read(self, new_reader):
-        """Whole packets come back, by a revert or for a new reader; what is gone of a part is gone."""
-        if new_reader:
-            self.pipe = BytePipe(IncomingRing(self.memory), self.pipe.outgoing)
-            self.incoming = self.pipe.incoming.incoming()
-        else:
-            self.incoming.revert()
-        self.read_count = 0
-
-    @rule()
-    def new_writer(self):
-        self.pipe = BytePipe(self.pipe.incoming, OutgoingRing(self.memory))
-        self.outgoing = self.pipe.outgoing.outgoing()
-        self.batch = []
-
-    @invariant()
-    def something_is_readable_exactly_while_the_model_has_packets(self):
-        readable = self.pipe.incoming.can_read(self.incoming)
-        assert readable == (self.read_count < len(self.waiting))
-
-    @invariant()
-    def the_ring_holds_what_the_model_holds(self):
-        at = self.memory.control[OUT_WORD]
-        for packet in self.waiting:
-            found = self.memory.read_at(at, packet.size)
-            expected = bytearray(data_packet(packet.content, at))
-            if packet.gone:
-                expected[HEADER_AT : HEADER_AT + 8] = partial_header(len(packet.content), packet.gone)
-            assert found == expected
-            at = (at + packet.size) % self.size
-        assert at == self.memory.control[IN_WORD]
-
-
-class PagedStreamAgainstPackets(StreamAgainstPackets):
-    """The same over pages that lie apart."""
-
-    make_memory = staticmethod(paged_memory)
+class StreamOverPages(machine_of(BytePipeTrial)):
+    def make_trial(self, **options):
+        return BytePipeTrial(**options, make_memory=paged_memory)
 
 
 MACHINE_SETTINGS = settings(
-    max_examples=200, stateful_step_count=50, deadline=None, derandomize=True, print_blob=False
+    max_examples=60, stateful_step_count=40, deadline=None, derandomize=True, print_blob=False
 )
-TestStreamAgainstPackets = StreamAgainstPackets.TestCase
-TestStreamAgainstPackets.settings = MACHINE_SETTINGS
-TestPagedStreamAgainstPackets = PagedStreamAgainstPackets.TestCase
-TestPagedStreamAgainstPackets.settings = settings(MACHINE_SETTINGS, max_examples=50)
+TestStreamOverFlatMemory = StreamOverFlatMemory.TestCase
+TestStreamOverFlatMemory.settings = MACHINE_SETTINGS
+TestStreamOverPages = StreamOverPages.TestCase
+TestStreamOverPages.settings = settings(MACHINE_SETTINGS, max_examples=30)

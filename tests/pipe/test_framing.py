@@ -35,8 +35,8 @@ from tests.pipe.pipe_packets import (
     header,
     partial_header,
 )
-from tests.watching import WatchedRingMem
 from vmbus.errors import NotReady, PeerError, RingEmpty
+from vmbus.fuzzing.recording_memory import RecordingMemory
 from vmbus.layout import IN_WORD, OUT_WORD, PartialPipeHeader, PipeHeader
 from vmbus.memory import FlatRingMem
 from vmbus.pipe import PipeFault, connected_message_pipes, pipe_header_of
@@ -314,7 +314,7 @@ def test_over_any_ring_at_all_a_pipe_returns_or_raises_not_ready_or_peer_error(
     reader, seed, lengths, in_offset, out_offset, limit
 ):
     inside = FlatRingMem(4096)
-    memory = WatchedRingMem(inside)
+    memory = RecordingMemory(inside)
     inbox = Inbox(memory=memory)
     memory.take()
     random = Random(seed)
@@ -352,7 +352,7 @@ def check_bounded_reading(inbox: Inbox, reader: str, limit: int) -> None:
 @known_bug("B52")
 @pytest.mark.parametrize("reader", ["messages", "stream"])
 def test_a_header_is_read_once_and_then_used_from_the_copy(reader):
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     inbox = Inbox(memory=memory)
     inbox.put(data(b"0123456789abcdef"))
 

@@ -13,8 +13,8 @@ import pytest
 from tests.helpers import image_of, padded, paged_memory, pattern
 from tests.known_bugs import known_bug
 from tests.pipe.pipe_packets import Inbox, data, packet_size, read_only_copy
-from tests.watching import WatchedRingMem
 from vmbus.errors import BufferTooSmall, CallerError, RingEmpty, RingFull
+from vmbus.fuzzing.recording_memory import RecordingMemory
 from vmbus.memory import FlatRingMem
 from vmbus.pipe import MessagePipe, connected_message_pipes
 from vmbus.ring import IncomingRing, connected_rings
@@ -131,7 +131,7 @@ def test_several_buffers_of_any_kind_are_one_message():
 
 
 def test_buffers_are_written_one_by_one_and_never_joined():
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     pipe = pipe_over(memory)
     buffers = [pattern(1000, seed=1), pattern(999, seed=2), pattern(5, seed=3)]
     memory.take()
@@ -266,7 +266,7 @@ def test_what_is_reverted_was_never_written():
 
 
 def test_a_message_pipe_stores_no_control_word_and_reading_stores_nothing_at_all():
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     pipe = pipe_over(memory)
     memory.inside.control[2] = 0  # not masked: a commit would ask for a signal
     memory.take()

@@ -18,8 +18,8 @@ import pytest
 
 from tests.helpers import SlowRingMem, receive_packet, send_packet
 from tests.known_bugs import known_bug
-from tests.watching import Access, WatchedRingMem
 from vmbus.errors import NotReady
+from vmbus.fuzzing.recording_memory import Access, RecordingMemory
 from vmbus.memory import FENCES, FlatRingMem, PagedRingMem
 from vmbus.ring import (
     IncomingRing,
@@ -82,10 +82,10 @@ def steps(accesses: list[Access]) -> tuple[str, ...]:
 
 @pytest.fixture(params=MEMORIES)
 def memory(request):
-    return WatchedRingMem(MEMORIES[request.param]())
+    return RecordingMemory(MEMORIES[request.param]())
 
 
-def full_as_far_as_known(memory: WatchedRingMem) -> tuple[OutgoingRing, IncomingRing]:
+def full_as_far_as_known(memory: RecordingMemory) -> tuple[OutgoingRing, IncomingRing]:
     """A sender that thinks there is no room, although all has been read; its packers are prepared.
 
     102 packets of 40 bytes leave 8 bytes, and the next packet starts at 0.
@@ -227,7 +227,7 @@ def test_asking_for_room_is_fenced_from_the_look_that_follows(memory):
 def test_no_end_reads_its_own_index_back_and_no_end_stores_a_word_of_the_other(memory):
     inside = memory.inside
     inside.control[0] = inside.control[1] = 2048
-    sends, receives = WatchedRingMem(inside), WatchedRingMem(inside)
+    sends, receives = RecordingMemory(inside), RecordingMemory(inside)
     sender, receiver = OutgoingRing(sends), IncomingRing(receives)
     assert [str(access) for access in sends.take()] == ["load in", "store features", "store pending"]
     assert [str(access) for access in receives.take()] == ["load out", "store mask"]

@@ -17,8 +17,8 @@ import pytest
 
 from tests.helpers import MEMORIES, PACKET_KINDS, image_of, padded, pattern, receive_packet, send_packet
 from tests.known_bugs import known_bug
-from tests.watching import Access, WatchedRingMem
 from vmbus.errors import BufferTooSmall, CallerError, PeerError, RingEmpty, RingFull
+from vmbus.fuzzing.recording_memory import Access, RecordingMemory
 from vmbus.layout import IN_WORD, OUT_WORD
 from vmbus.memory import FlatRingMem
 from vmbus.ring import (
@@ -343,7 +343,7 @@ def test_a_batch_of_reads_signals_the_waiting_writer_once():
 
 @known_bug("B10")
 def test_each_batch_stores_its_index_once():
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     sender, receiver = connected_rings(memory=memory, start=4000)
     for act, store in (
         (lambda: sender.send_many([bytes(8)] * 20), "store in"),
@@ -358,7 +358,7 @@ def test_each_batch_stores_its_index_once():
 def test_a_reader_that_falls_asleep_while_a_packet_is_written_has_seen_it_or_is_signaled(send):
     """It drains, unmasks and looks again between any two accesses of the sender."""
     for place in range(50):
-        memory = WatchedRingMem(FlatRingMem(4096))
+        memory = RecordingMemory(FlatRingMem(4096))
         sender, receiver = connected_rings(memory=memory)
         sender.send(b"first")
         receiver.set_interrupt_mask(True)
@@ -376,7 +376,7 @@ def test_a_reader_that_falls_asleep_while_a_packet_is_written_has_seen_it_or_is_
 def test_a_writer_that_falls_asleep_while_a_packet_is_read_has_seen_the_room_or_is_signaled(receive):
     """It asks for room and looks again between any two accesses of the receiver."""
     for place in range(50):
-        memory = WatchedRingMem(FlatRingMem(4096))
+        memory = RecordingMemory(FlatRingMem(4096))
         sender, receiver = connected_rings(memory=memory)
         sender.send_many([bytes(1000)] * 3)  # 1016 bytes are free
         seen: list[bool] = []

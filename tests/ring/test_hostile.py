@@ -29,8 +29,8 @@ from hypothesis import strategies as some
 
 from tests.helpers import facts, padded, pattern, send_packet
 from tests.known_bugs import known_bug
-from tests.watching import Access, WatchedRingMem
 from vmbus.errors import CallerError, NotReady, PeerError, RingEmpty, RingFull
+from vmbus.fuzzing.recording_memory import Access, RecordingMemory
 from vmbus.layout import (
     DESCRIPTOR_SIZE,
     FOOTER_SIZE,
@@ -480,9 +480,9 @@ class Meddler:
             self.memory.control[random.choice((0, 0, 1, 2, 3, 3, 16))] = index
 
 
-def meddled(memory: RingMem, every: int, seed: int) -> WatchedRingMem:
+def meddled(memory: RingMem, every: int, seed: int) -> RecordingMemory:
     """A watched memory with a meddler; quiet until its `every` is set to more than nothing."""
-    return WatchedRingMem(memory, after=Meddler(memory, every, seed))
+    return RecordingMemory(memory, after=Meddler(memory, every, seed))
 
 
 def reads_of(accesses: list[Access], size: int, start: int, length: int) -> Iterator[bytes]:
@@ -618,7 +618,7 @@ def test_a_ring_that_changes_while_it_is_read_into_a_buffer_never_overruns_it(im
         assert signal in (True, False)
 
 
-def looks_at(memory: WatchedRingMem, start: int, length: int) -> int:
+def looks_at(memory: RecordingMemory, start: int, length: int) -> int:
     """How many reads touched any of the bytes; forgets them."""
     touched = {(start + at) % memory.size for at in range(length)}
     return sum(
@@ -642,7 +642,7 @@ def looks_at(memory: WatchedRingMem, start: int, length: int) -> int:
 )
 def test_descriptor_ranges_and_payload_are_each_read_once(start, take, packet):
     for at, length in ((0, 16), (16, len(packet.extension)), (16 + len(packet.extension), 16)):
-        memory = WatchedRingMem(FlatRingMem(4096))
+        memory = RecordingMemory(FlatRingMem(4096))
         sender, receiver = connected_rings(memory=memory, start=start)
         send_packet(sender, pattern(16), packet)
         memory.take()
@@ -652,7 +652,7 @@ def test_descriptor_ranges_and_payload_are_each_read_once(start, take, packet):
 
 @known_bug("B52")
 def test_a_batch_of_plain_packets_is_read_once():
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     sender, receiver = connected_rings(memory=memory, start=4040)
     sender.send_many([pattern(16)] * 50)
     memory.take()
@@ -742,7 +742,7 @@ def test_a_sender_under_any_out_index_sends_or_is_full_or_raises_peer_error(star
     )
 )
 def test_a_sender_never_publishes_more_than_is_free_by_an_out_it_was_shown(steps):
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     sender, _ = connected_rings(memory=memory)
     shown = {0}
     for action, length, out in steps:
@@ -854,7 +854,7 @@ def test_commit_read_answers_false_where_in_is_bad_and_the_next_call_raises(inde
 
 @pytest.mark.parametrize("call", [by_receive, by_receive_into, by_receive_many])
 def test_a_packet_received_at_the_moment_in_goes_bad_is_given_and_the_next_call_raises(call):
-    memory = WatchedRingMem(FlatRingMem(4096))
+    memory = RecordingMemory(FlatRingMem(4096))
     sender, receiver = connected_rings(memory=memory)
     sender.send(b"the first")
     sender.set_pending_send_size(4088)

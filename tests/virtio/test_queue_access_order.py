@@ -223,6 +223,56 @@ def test_a_completion_is_read_behind_the_acquire(features, order):
     assert steps_of_the_queue(queue.driver_memory) == order
 
 
+class WatchedView:
+    """The bytes of a request, whose copying is an access as well."""
+
+    def __init__(self, view: memoryview, memory: WatchedMemory, address: int) -> None:
+        self.view = view
+        self.memory = memory
+        self.address = address
+
+    def tobytes(self) -> bytes:
+        data = self.view.tobytes()
+        self.memory._note("copy", self.address, len(data), data)
+        return data
+
+
+COPY = {
+    "split": (0, ["load used idx", "acquire", "read used elem 0", "copy request 0"]),
+    "split event idx": (
+        EVENT_IDX,
+        ["load used idx", "acquire", "read used elem 0", "copy request 0", *PUBLISH_USED_EVENT],
+    ),
+    "packed": (PACKED, ["load slot 0 flags", "acquire", "read slot 0", "copy request 0"]),
+    "packed event idx": (
+        PACKED | EVENT_IDX,
+        [
+            *("load slot 0 flags", "acquire", "read slot 0", "copy request 0", "load slot 3 flags"),
+            *PUBLISH_DRIVER_EVENT,
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("features, order", COPY.values(), ids=COPY)
+def test_the_bytes_of_a_request_are_copied_behind_the_acquire_and_before_anything_is_asked_for(
+    features, order, monkeypatch
+):
+    plain_view = WatchedMemory.view
+    monkeypatch.setattr(
+        WatchedMemory,
+        "view",
+        lambda memory, address, length: WatchedView(plain_view(memory, address, length), memory, address),
+    )
+    queue = watched(features)
+    queue.add(4, 4, 4)
+    queue.add(4)  # which the device still has
+    queue.serve()
+    queue.forget()
+    next(queue.driver.completions())
+    assert steps(queue.driver_memory.take()) == order
+
+
 @pytest.mark.parametrize("features", [0, EVENT_IDX], ids=["split", "split event idx"])
 def test_the_used_index_is_loaded_once_for_all_that_it_announces(features):
     queue = watched(features)
@@ -452,6 +502,76 @@ def test_words_that_the_other_side_polls_are_only_loaded_and_stored_singly(featu
     for access in queue.driver_memory.take() + queue.device_memory.take():
         named = {name for name in SPLIT_WORDS if name in access.place.split(" and ")}
         assert not named or access.what in ("load", "store"), str(access)
+
+
+#: What each side publishes with in a split queue, looks at for work, and looks at before it notifies.
+SPLIT_LOOKS = {
+    "driver": ("avail idx", "used idx", {"used flags", "avail_event"}),
+    "device": ("used idx", "avail idx", {"avail flags", "used_event"}),
+}
+
+
+@known_bug("V12")
+@pytest.mark.parametrize("event_idx", [0, EVENT_IDX], ids=["plain", "event idx"])
+@pytest.mark.parametrize("side", SPLIT_LOOKS)
+def test_over_a_whole_life_no_index_is_stored_or_believed_without_its_fence(side, event_idx):
+    """In a split queue: a release right before each store of the index, which keeps loads before it too; an
+    acquire right behind each look that found work; a fence between each store of it and the next look at
+    whether to notify."""
+    published, polled, asked = SPLIT_LOOKS[side]
+    queue = watched(event_idx)
+    work(queue)
+    accesses = (queue.driver_memory if side == "driver" else queue.device_memory).take()
+    recorded = steps(accesses)
+    stores = [at for at, step in enumerate(recorded) if step == f"store {published}"]
+    assert len(stores) >= 3 * 3 * SIZE
+    assert {recorded[at - 1] for at in stores} == {"release"}
+    looks = [at for at, access in enumerate(accesses) if access.what == "load" and access.place in asked]
+    assert len(looks) >= 3 * SIZE
+    for at in looks:
+        last_store = max((one for one in stores if one < at), default=0)
+        assert "fence" in recorded[last_store:at]
+    since_look = "acquire"
+    for step in recorded:
+        if step in (f"load {polled}", "acquire"):
+            since_look = step
+        elif step.startswith(("read used", "read descriptor", "load avail slot")):
+            assert since_look == "acquire", step
+
+
+@known_bug("V12")
+@pytest.mark.parametrize("event_idx", [0, EVENT_IDX], ids=["plain", "event idx"])
+@pytest.mark.parametrize("side", ["driver", "device"])
+def test_over_a_whole_life_no_slot_is_stored_or_believed_without_its_fence(side, event_idx):
+    """The same of a packed queue, where what publishes is the store of flags that follows a release."""
+    queue = watched(PACKED | event_idx)
+    work(queue)
+    accesses = (queue.driver_memory if side == "driver" else queue.device_memory).take()
+    other = "device event" if side == "driver" else "driver event"
+    unfenced = unreleased = False
+    loaded = published = ""
+    releases = 0
+    for access in accesses:
+        step = str(access)
+        if access.what == "write" and access.place.startswith("slot"):
+            unreleased = True  # the body of a slot, which some flags will publish
+        elif access.what == "release":
+            unreleased = False
+            releases += 1
+        elif access.what == "store" and access.place.startswith("slot"):
+            published, unfenced = step, True
+        elif access.what == "fence":
+            assert not unreleased, f"{published} was the last store, and bodies of slots came behind it"
+            unfenced = False
+        elif access.what == "load" and access.place.startswith(other):
+            assert not unfenced, f"{step} without a fence behind {published}"
+        if access.what == "load" and access.place.endswith("flags"):
+            loaded = access.place
+        elif access.what == "acquire":
+            loaded = ""
+        elif access.what == "read" and access.place.startswith("slot"):
+            assert not loaded, f"{step} without an acquire behind the load of {loaded}"
+    assert releases >= 3 * 3 * SIZE
 
 
 @pytest.mark.parametrize("features", [PACKED, PACKED | EVENT_IDX], ids=["plain", "event idx"])

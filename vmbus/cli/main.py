@@ -15,26 +15,18 @@ from __future__ import annotations
 import os
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable
 from types import ModuleType
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NoReturn
 
 from vmbus.errors import VmbusError
 from vmbus.version import VERSION
 
+from .commands import Command, CommandTable
 from .output import UsageError, forget_if_gone, printable, report
 
 __all__ = ["main", "printable", "run"]
 
 DONE, FOUND_SOMETHING, FAILED, INTERRUPTED = 0, 1, 2, 130
-
-
-class Command(NamedTuple):
-    """A line of the command table."""
-
-    summary: str
-    example: str
-    load: Callable[[], ModuleType]
 
 
 def load_convert() -> ModuleType:
@@ -73,7 +65,12 @@ def load_craft() -> ModuleType:
     return craft_command
 
 
-#: Each command's module has `add_arguments(parser)` and `execute(arguments) -> exit status`.
+def load_fuzz() -> ModuleType:
+    from . import fuzz_command
+
+    return fuzz_command
+
+
 COMMANDS = {
     "inspect": Command(
         "show a ring or a virtqueue: indices, what waits, what is wrong",
@@ -105,7 +102,23 @@ COMMANDS = {
         "vmbus craft ring.json -o ring.bin",
         load_craft,
     ),
+    "fuzz": Command(
+        "fuzz ring corner cases, in this package and in programs of your own",
+        "vmbus fuzz run ring --seconds 10",
+        load_fuzz,
+    ),
 }
+
+TABLE = CommandTable(
+    program="vmbus",
+    description="Hyper-V VMBus ring buffers and virtqueues: look into dumped ones, and fuzz what reads them.",
+    commands=COMMANDS,
+    examples=("vmbus inspect --sample",),
+    epilog=(
+        "exit status: 0 done; 1 done, and something is wrong with what was looked at; 2 could not be\n"
+        "done.  `vmbus COMMAND --help` says more of each command."
+    ),
+)
 
 
 class Parser(ArgumentParser):
@@ -164,20 +177,23 @@ def run() -> NoReturn:
     sys.exit(main())
 
 
-def run_command(words: list[str]) -> int:
+def run_command(words: list[str], table: CommandTable = TABLE) -> int:
     if sys.stdout is None:
         report("standard output is closed: there is nowhere to print to")
         return FAILED
     name = words[0] if words else ""
-    command = COMMANDS.get(name)
+    command = table.commands.get(name)
     if command is None:
         if name and not name.startswith("-"):
-            unknown_command(name)
-        overview_parser().parse_args(words or ["--help"])
+            unknown_command(name, table)
+        overview_parser(table).parse_args(words or ["--help"])
         return DONE
     module = command.load()
+    inner: CommandTable | None = getattr(module, "TABLE", None)
+    if inner is not None:
+        return run_command(words[1:], inner)
     parser = Parser(
-        prog=f"vmbus {name}",
+        prog=f"{table.program} {name}",
         description=module.__doc__,
         formatter_class=formatter,
         allow_abbrev=False,
@@ -190,19 +206,21 @@ def run_command(words: list[str]) -> int:
     return status
 
 
-def overview_parser() -> Parser:
-    """What answers `vmbus --help` and `vmbus --version`."""
-    width = max(map(len, COMMANDS))
-    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in COMMANDS.items())
-    examples = "\n".join(f"  {command.example}" for command in COMMANDS.values())
+def overview_parser(table: CommandTable = TABLE) -> Parser:
+    """What answers `vmbus --help`, `vmbus fuzz --help` and `vmbus --version`."""
+    width = max(map(len, table.commands))
+    commands = "\n".join(f"  {name:<{width}}  {command.summary}" for name, command in table.commands.items())
+    examples = (*table.examples, *(command.example for command in table.commands.values()))
     parser = Parser(
-        prog="vmbus",
-        usage="vmbus COMMAND [options]",
-        description="Hyper-V VMBus ring buffers and virtqueues: look into dumped ones.",
-        epilog=(
-            f"commands:\n{commands}\n\nexamples:\n  vmbus inspect --sample\n{examples}\n\n"
-            "exit status: 0 done; 1 done, and something is wrong with what was looked at; 2 could not be\n"
-            "done.  `vmbus COMMAND --help` says more of each command."
+        prog=table.program,
+        usage=f"{table.program} COMMAND [options]",
+        description=table.description,
+        epilog="\n\n".join(
+            [
+                f"commands:\n{commands}",
+                "\n".join(["examples:", *(f"  {one}" for one in examples)]),
+                table.epilog,
+            ]
         ),
         formatter_class=formatter,
         allow_abbrev=False,
@@ -211,12 +229,12 @@ def overview_parser() -> Parser:
     return parser
 
 
-def unknown_command(name: str) -> NoReturn:
+def unknown_command(name: str, table: CommandTable) -> NoReturn:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, COMMANDS, 1)
-    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(COMMANDS)}"
-    report(f"{name}: no such command; {hint} (try 'vmbus --help')")
+    near = get_close_matches(name, table.commands, 1)
+    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(table.commands)}"
+    report(f"{name}: no such command; {hint} (try '{table.program} --help')")
     raise SystemExit(FAILED)
 
 

@@ -28,12 +28,16 @@ class Progress:
         self._shown = False
 
     def show(self, done: int, total: int) -> None:
-        """`done` of `total` bytes are done; shown ten times a second at most."""
+        """`done` of `total` bytes are done."""
+        share = f"{100 * done // total} %" if total else "…"
+        self.say(f"{share} of {total // MEGABYTE} MiB")
+
+    def say(self, text: str) -> None:
+        """How far the work has come; shown ten times a second at most."""
         if not self._visible or (now := monotonic()) < self._next:
             return
         self._next = now + INTERVAL
-        share = f"{100 * done // total} %" if total else "…"
-        print(f"\r{self._name}{share} of {total // MEGABYTE} MiB\x1b[K", end="", file=sys.stderr, flush=True)
+        print(f"\r{self._name}{text}\x1b[K", end="", file=sys.stderr, flush=True)
         self._shown = True
 
     def clear(self) -> None:
