@@ -23,6 +23,7 @@ from construct import (
     CString,
     Default,
     Enum,
+    FixedSized,
     Flag,
     FlagsEnum,
     Float32l,
@@ -207,9 +208,86 @@ REFUSED = {
     "no schema": (7, "the schema", "int"),
 }
 
+#: What construct takes, and cannot build.
+NEVER_BUILT = {
+    "seven bits": (Struct("a" / BitStruct("b" / BitsInteger(7))), "field a", "its 7 bits are no whole bytes"),
+    "name that is too large": (
+        Struct("a" / Enum(Int8ul, b=300)),
+        "field a",
+        "'b', which is 300, cannot be built",
+    ),
+    "name without a sign": (Enum(Int8ul, b=-1), "the schema", "'b', which is -1, cannot be built"),
+    "flag that is too large": (
+        Struct("a" / FlagsEnum(Int8ul, b=256)),
+        "field a",
+        "'b', which is 256, cannot",
+    ),
+    "mapping that is too large": (
+        Struct("a" / Mapping(Int8ul, {"b": 300})),
+        "field a",
+        "'b', which is 300, ",
+    ),
+    "mapping of nothing": (Struct("a" / Mapping(Int8ul, {})), "field a", "it names no value"),
+    "constant that is too large": (Struct("a" / Const(300, Int8ul)), "field a", "the constant 300 cannot be"),
+    "constant that is too long": (
+        Struct(Const(b"abcd", Bytes(3))),
+        "field 0",
+        "the constant b'abcd' cannot be",
+    ),
+    "one name twice": (
+        Struct("a" / Int8ul, "b" / Struct("c" / Int8ul, "c" / Flag)),
+        "field b, field c",
+        "another",
+    ),
+    "fewer bytes than none": (Struct("a" / Bytes(-1)), "field a", "its length is -1, and must be 0 or more"),
+    "fewer items than none": (Struct("a" / Array(-1, Int8ul)), "field a", "its count is -1"),
+    "number of no bytes": (
+        Struct("a" / BytesInteger(0)),
+        "field a",
+        "its length is 0, and must be 1 or more",
+    ),
+    "number of no bits": (
+        BitStruct("a" / BitsInteger(0)),
+        "field a",
+        "its length is 0, and must be 1 or more",
+    ),
+    "swapped half bytes": (
+        BitStruct("a" / BitsInteger(12, swapped=True), Padding(4)),
+        "field a",
+        "cannot be built",
+    ),
+    "padding that is too short": (
+        Struct("a" / Padded(1, Int16ul)),
+        "field a",
+        "its size is 2, and its length 1",
+    ),
+    "frame that is too short": (
+        Struct("a" / FixedSized(1, Int16ul)),
+        "field a",
+        "its size is 2, and its length 1",
+    ),
+    "aligned to nothing": (Struct("a" / Aligned(1, Int8ul)), "field a", "its alignment is 1, and must be 2"),
+    "bytes that are too many": (
+        Struct("a" / Bytes(1 << 20)),
+        "field a",
+        "its size is 1048576, and may be 65536",
+    ),
+    "parts that are too many": (
+        Array(2, Bytes(40_000)),
+        "the schema",
+        "its size is 80000, and may be 65536 at",
+    ),
+}
+REFUSED |= NEVER_BUILT
+
+
+def test_the_largest_schema_is_drawn():
+    (value,) = drawn(from_schema(Bytes(0x10000)), 1)
+    assert len(value) == 0x10000
+
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_fixed_size_is_refused_by_its_place_and_its_class(name):
+def test_what_has_no_fixed_size_or_cannot_be_built_is_refused_by_its_place_and_why(name):
     schema, place, why = REFUSED[name]
     with pytest.raises(CallerError) as caught:
         from_schema(schema)

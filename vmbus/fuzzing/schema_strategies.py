@@ -30,15 +30,19 @@ FLOATS = {"e": 16, "f": 32, "d": 64}
 
 #: Classes whose value is that of what they wrap.
 TRANSPARENT = {
-    *("Renamed", "Transformed", "Restreamed", "Aligned", "FixedSized", "Default"),
+    *("Renamed", "Restreamed", "Default"),
     *("Hex", "HexDump", "Compiled", "Rebuffered"),
 }
+
+#: Larger schemas are refused: Hypothesis does not draw that much.
+LARGEST_SIZE = 0x10000  # bytes
 
 
 def from_schema(schema: Any) -> SearchStrategy[Any]:
     """Values that a fixed-size schema builds; of a FixedCodec of this package its records.
 
-    Raises CallerError that names the part of the schema that has no fixed size, or that it does not know.
+    Raises CallerError that names the part of the schema that has no fixed size, that cannot be built (a name for a
+    number that its field cannot hold, say), or that it does not know; and for a schema of more than 64 KiB.
 
     >>> from vmbus.fuzzing.strategies import smallest
     >>> from vmbus.layout import FOOTER, FOOTER_SCHEMA
@@ -49,11 +53,17 @@ def from_schema(schema: Any) -> SearchStrategy[Any]:
     """
     if isinstance(schema, FixedCodec):
         return of_codec(schema)
-    return of_part(schema, "the schema")
+    return of_whole(schema)
+
+
+def of_whole(schema: Any) -> SearchStrategy[Any]:
+    values = of_part(schema, "the schema")
+    demand_small(size_of(schema, "the schema"), "the schema")
+    return values
 
 
 def of_codec(codec: FixedCodec[Any]) -> SearchStrategy[Any]:
-    return of_part(codec.schema, "the schema").map(
+    return of_whole(codec.schema).map(
         lambda fields: codec.record._make(fields[name] for name in codec.record._fields)
     )
 
@@ -79,11 +89,35 @@ def unknown(path: str, why: str) -> CallerError:
     )
 
 
-def fixed_number(value: object, path: str, what: str) -> int:
+def fixed_number(value: object, path: str, what: str, least: int = 0) -> int:
     """A length or a count that does not depend on what was parsed."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise unknown(path, f"its {what} is computed while parsing, by {value!r}")
+    if value < least:
+        raise unknown(path, f"its {what} is {value}, and must be {least} or more")
     return value
+
+
+def size_of(part: Any, path: str) -> int:
+    """The size of a part, in bytes; within a BitStruct in bits."""
+    try:
+        return int(part.sizeof())
+    except Exception as error:
+        raise unknown(path, f"it has no size: {error}") from error
+
+
+def demand_small(size: int, path: str) -> None:
+    if size > LARGEST_SIZE:
+        raise unknown(path, f"its size is {size}, and may be {LARGEST_SIZE} at most")
+
+
+def demand_built(part: Any, value: object, path: str, what: str) -> None:
+    """Refuse a part that cannot build a value which its schema itself names."""
+    try:
+        part.build(value)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
+        raise unknown(path, f"{what} cannot be built: {reason[0]}") from error
 
 
 # -- numbers and bytes -----------------------------------------------------------------------------
@@ -108,21 +142,46 @@ def of_format(part: Any, path: str) -> SearchStrategy[Any]:
 
 
 def of_bytes_integer(part: Any, path: str) -> SearchStrategy[int]:
-    return of_integer(8 * fixed_number(part.length, path, "length"), part.signed)
+    return of_integer(8 * fixed_number(part.length, path, "length", least=1), part.signed)
 
 
 def of_bits_integer(part: Any, path: str) -> SearchStrategy[int]:
-    return of_integer(fixed_number(part.length, path, "length"), part.signed)
+    bits = fixed_number(part.length, path, "length", least=1)
+    demand_built(part, 0, path, "a number of it")  # swapped ones have whole bytes
+    return of_integer(bits, part.signed)
 
 
 def of_bytes(part: Any, path: str) -> SearchStrategy[bytes]:
     length = fixed_number(part.length, path, "length")
+    demand_small(length, path)
     return st.one_of(st.just(bytes(length)), st.binary(min_size=length, max_size=length))
 
 
 def of_padded(part: Any, path: str) -> SearchStrategy[Any]:
-    fixed_number(part.length, path, "length")
+    length = fixed_number(part.length, path, "length")
+    values = of_part(part.subcon, path)
+    if (size := size_of(part.subcon, path)) > length:
+        raise unknown(path, f"its size is {size}, and its length {length}")
+    return values
+
+
+def of_aligned(part: Any, path: str) -> SearchStrategy[Any]:
+    fixed_number(part.modulus, path, "alignment", least=2)
     return of_part(part.subcon, path)
+
+
+def of_transformed(part: Any, path: str) -> SearchStrategy[Any]:
+    """What is turned into as many bytes, or from bytes into bits and back."""
+    values = of_part(part.subcon, path)
+    size = size_of(part.subcon, path)
+    if part.decodeamount not in (size, 8 * size, size / 8):
+        raise unknown(path, f"its {size} bits are no whole bytes")
+    return values
+
+
+def of_const(part: Any, path: str) -> SearchStrategy[Any]:
+    demand_built(part, part.value, path, f"the constant {part.value!r}")
+    return st.just(part.value)
 
 
 # -- names for numbers -----------------------------------------------------------------------------
@@ -132,6 +191,7 @@ def of_enum(part: Any, path: str) -> SearchStrategy[Any]:
     """A name, or a number that has none."""
     kinds = []
     if part.encmapping:
+        demand_names_built(part, path)
         names = sorted(part.encmapping, key=part.encmapping.__getitem__)
         kinds.append(st.sampled_from(list(map(str, names))))
     few = all_numbers(part.subcon)
@@ -141,6 +201,11 @@ def of_enum(part: Any, path: str) -> SearchStrategy[Any]:
     elif not few:
         kinds.append(of_part(part.subcon, path).filter(lambda number: number not in part.decmapping))
     return st.one_of(kinds)
+
+
+def demand_names_built(part: Any, path: str) -> None:
+    for name, number in part.encmapping.items():
+        demand_built(part.subcon, number, path, f"{str(name)!r}, which is {number!r},")
 
 
 def all_numbers(part: Any) -> range:
@@ -158,7 +223,16 @@ def all_numbers(part: Any) -> range:
 
 
 def of_flags_enum(part: Any, path: str) -> SearchStrategy[dict[str, bool]]:
+    for name, number in part.flags.items():
+        demand_built(part.subcon, number, path, f"{str(name)!r}, which is {number!r},")
     return st.fixed_dictionaries({str(name): st.booleans() for name in part.flags})
+
+
+def of_mapping(part: Any, path: str) -> SearchStrategy[Any]:
+    if not part.encmapping:
+        raise unknown(path, "it names no value")
+    demand_names_built(part, path)
+    return st.sampled_from(list(part.encmapping))
 
 
 def of_enum_field(part: EnumField, path: str) -> SearchStrategy[int]:
@@ -180,6 +254,8 @@ def of_struct(part: Any, path: str) -> SearchStrategy[dict[str, Any]]:
     for number, field in enumerate(part.subcons):
         place = f"{path}, field {field.name or number}"
         values = of_part(field, place)
+        if field.name in fields:
+            raise unknown(place, "another field has that name")
         if field.name:
             fields[field.name] = values
         elif not field.flagbuildnone:
@@ -199,12 +275,15 @@ KINDS: dict[str, Callable[[Any, str], SearchStrategy[Any]]] = {
     "BitsInteger": of_bits_integer,
     "Bytes": of_bytes,
     "Padded": of_padded,
+    "FixedSized": of_padded,
+    "Aligned": of_aligned,
+    "Transformed": of_transformed,
     "Pass": lambda part, path: st.none(),
     "Flag": lambda part, path: st.booleans(),
-    "Const": lambda part, path: st.just(part.value),
+    "Const": of_const,
     "Enum": of_enum,
     "FlagsEnum": of_flags_enum,
-    "Mapping": lambda part, path: st.sampled_from(list(part.encmapping)),
+    "Mapping": of_mapping,
     "Array": of_array,
     "Struct": of_struct,
     "Sequence": of_sequence,
