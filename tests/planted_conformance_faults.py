@@ -213,4 +213,18 @@ PLANTED_CONFORMANCE_FAULTS = [
         "    if False:",
         COMMAND + "a_reader_that_does_not_speak_batch_is_asked_about_three_images_and_no_more",
     ),
+    PlantedFault(
+        "conformance check that ends the process",
+        "fuzzing/conformance_report.py",
+        "    except BaseException as error:  # noqa: BLE001 - a finding, whatever it is",
+        "    except Exception as error:  # noqa: BLE001 - a finding, whatever it is",
+        CONFORMANCE + "what_would_end_the_process_fails_a_check_and_the_others_are_done[SystemExit]",
+    ),
+    PlantedFault(
+        "conformance check that is not closed behind in its own time",
+        "fuzzing/conformance_report.py",
+        "        subject.tidy(True)",
+        "        pass",
+        CONFORMANCE + "a_close_behind_a_check_that_would_end_the_process_fails_that_check[ZeroDivisionError]",
+    ),
 ]

@@ -149,4 +149,32 @@ PLANTED_EXPLORE_FAULTS = [
         "        parameters.bind_partial()",
         COMMAND + "a_side_that_cannot_be_called_as_one_is_refused_and_no_violation",
     ),
+    PlantedFault(
+        "code that catches its stop for ever",
+        "exploration/sides.py",
+        "        if self._stops > MOST_STOPS:",
+        "        if self._stops > 1000 * MOST_STOPS:",
+        "exploration/test_explore_sides.py::test_code_that_catches_the_stop_for_ever_while_it_stores_is_refused",
+    ),
+    PlantedFault(
+        "second yield taken for an end",
+        "exploration/sides.py",
+        '    side.refuse("a side yields a second time: one `yield` ends what is done before the exploration begins")',
+        "    return None",
+        "exploration/test_explore_sides.py::test_a_second_yield_is_refused",
+    ),
+    PlantedFault(
+        "side of two threads",
+        "exploration/sides.py",
+        "        if get_ident() != self._thread:",
+        "        if False:",
+        "exploration/test_explore_sides.py::test_a_side_with_a_thread_of_its_own_is_refused",
+    ),
+    PlantedFault(
+        "cleanup at a yield that fails",
+        "exploration/sides.py",
+        "            with suppress(Stop, Exception):",
+        "            with suppress(Stop):",
+        "exploration/test_explore_sides.py::test_a_script_that_fails_when_it_is_thrown_away_at_its_yield_disturbs_nobody",
+    ),
 ]

@@ -196,4 +196,11 @@ PLANTED_QUEUE_TRIAL_FAULTS = [
         "            self._room = 0 if buffers else self._room",
         SPLIT,
     ),
+    PlantedFault(
+        "requests that go round without end",
+        "fuzzing/queue_trial.py",
+        "            self.rounds_left -= 1",
+        "            pass",
+        "fuzzing/test_queue_trial.py::test_requests_that_go_round_by_the_dozen_end_after_some_hundreds",
+    ),
 ]

@@ -144,4 +144,26 @@ PLANTED_STRATEGY_FAULTS = [
         "import hypothesis, pytest",
         PLUGIN + "the_plugin_imports_nothing_heavy[alone]",
     ),
+    PlantedFault(
+        "name for a number that its field cannot hold",
+        "fuzzing/schema_strategies.py",
+        "    for name, number in part.encmapping.items():",
+        "    for name, number in ():",
+        SCHEMAS
+        + "what_has_no_fixed_size_or_cannot_be_built_is_refused_by_its_place_and_why[name that is too large]",
+    ),
+    PlantedFault(
+        "bits that are no whole bytes",
+        "fuzzing/schema_strategies.py",
+        "    if part.decodeamount not in (size, 8 * size, size / 8):",
+        "    if part.decodeamount not in (size, 8 * size, size // 8):",
+        SCHEMAS + "what_has_no_fixed_size_or_cannot_be_built_is_refused_by_its_place_and_why[seven bits]",
+    ),
+    PlantedFault(
+        "two fields of one name",
+        "fuzzing/schema_strategies.py",
+        "        if field.name in fields:",
+        "        if False:",
+        SCHEMAS + "what_has_no_fixed_size_or_cannot_be_built_is_refused_by_its_place_and_why[one name twice]",
+    ),
 ]

@@ -269,4 +269,25 @@ PLANTED_TRIAL_FAULTS = [
         "            error.done = 0",
         BYTE_CHANNEL,
     ),
+    PlantedFault(
+        "packets that answer no request kept without end",
+        "channel/works.py",
+        "        if self.kept_bytes >= limit:",
+        "        if False:",
+        "fuzzing/test_channel_trial.py::test_requests_are_refused_from_the_sixteenth_ring_of_kept_packets_on",
+    ),
+    PlantedFault(
+        "bytes kept not counted down when they are received",
+        "channel/works.py",
+        "        self.kept_bytes -= bytes_in_ring(packet)",
+        "        pass",
+        "fuzzing/test_channel_trial.py::test_a_request_is_refused_until_so_much_is_received_that_less_than_sixteen_rings_are_kept",
+    ),
+    PlantedFault(
+        "request refused because of a limit that nobody knows",
+        "channel/works.py",
+        '                argument="unsolicited",',
+        '                argument="timeout",',
+        "fuzzing/test_channel_trial.py::test_requests_are_refused_from_the_sixteenth_ring_of_kept_packets_on",
+    ),
 ]

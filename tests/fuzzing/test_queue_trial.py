@@ -33,6 +33,16 @@ def new_trial(trial, **options):
     return trial(size=4, start=0x8003, event_idx=True, indirect_size=2, translated=True, **options)
 
 
+@BOTH
+def test_requests_that_go_round_by_the_dozen_end_after_some_hundreds(trial):
+    """Or a case of 800 bytes would take a second."""
+    made = new_trial(trial)
+    for _ in range(12):
+        made.perform("many_go_round", {"rounds": 30})
+    assert made.requests_made == 300
+    made.close()
+
+
 class Counting(GuestMemory):
     reads = 0
 

@@ -148,10 +148,11 @@ class QueueTrial(QueueServing):
 
     @operation(rounds=Number(1, 30))
     def many_go_round(self, rounds: int) -> None:
-        """One request after another, beside those that the device keeps."""
-        for number in range(rounds):
+        """One request after another, beside those that the device keeps; so many in a case, and then none."""
+        for number in range(min(rounds, self.rounds_left)):
             if not self.model.free or self.model.available:
                 break
+            self.rounds_left -= 1
             self.add([number % 5], number % 2)
             self.serve_the_next(4, number)
             self.take_all()

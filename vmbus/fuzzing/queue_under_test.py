@@ -79,6 +79,9 @@ QUEUE_CORNERS = (
     "driver woken",
 )
 
+#: How many requests of a case go round by the dozen: more would only take time.
+MOST_ROUNDS = 300
+
 #: Makes one side's memory over (address, buffer) of each region; both sides have the same buffers.
 MakeQueueMemory: TypeAlias = Callable[[Sequence[tuple[int, bytearray]]], QueueMemory]
 
@@ -113,6 +116,7 @@ class QueueUnderTest(Trial):
     ) -> None:
         super().__init__()
         self.size = size
+        self.rounds_left = MOST_ROUNDS
         if self.packed:
             start = start % 0x8000 % size | start & 0x8000
         self.features = queue_features(self.packed, event_idx, indirect_size > 0)

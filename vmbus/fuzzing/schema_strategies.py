@@ -34,8 +34,11 @@ TRANSPARENT = {
     *("Hex", "HexDump", "Compiled", "Rebuffered"),
 }
 
-#: Larger schemas are refused: Hypothesis does not draw that much.
+#: Larger schemas are refused.
 LARGEST_SIZE = 0x10000  # bytes
+
+#: So many bytes of a field are drawn one by one; longer ones repeat a few, for Hypothesis draws some 8 KiB at most.
+MOST_DRAWN = 1024
 
 
 def from_schema(schema: Any) -> SearchStrategy[Any]:
@@ -154,7 +157,11 @@ def of_bits_integer(part: Any, path: str) -> SearchStrategy[int]:
 def of_bytes(part: Any, path: str) -> SearchStrategy[bytes]:
     length = fixed_number(part.length, path, "length")
     demand_small(length, path)
-    return st.one_of(st.just(bytes(length)), st.binary(min_size=length, max_size=length))
+    if length <= MOST_DRAWN:
+        values = st.binary(min_size=length, max_size=length)
+    else:
+        values = st.binary(min_size=1, max_size=64).map(lambda few: (few * (length // len(few) + 1))[:length])
+    return st.one_of(st.just(bytes(length)), values)
 
 
 def of_padded(part: Any, path: str) -> SearchStrategy[Any]:
