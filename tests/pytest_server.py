@@ -110,6 +110,8 @@ def serve() -> None:
     gc.collect()
     gc.freeze()  # pytest collects at the end of every run, and need not look at all this again
 
+    already = [name for name in sys.modules if name.partition(".")[0] == "vmbus"]
+    assert not already, f"what is to be changed has been imported: {already}"
     for line in sys.stdin:
         output, *arguments = json.loads(line)
         child = os.fork()
