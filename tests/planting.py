@@ -133,8 +133,6 @@ def environment_of_runs(directory: Path) -> dict[str, str]:
     environment = {**os.environ, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     for name in ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX"):
         environment.pop(name, None)
-    # Where the package is installed Hypothesis would import its rings, right ones, before a fault is planted.
-    environment["HYPOTHESIS_NO_PLUGINS"] = "1"
     # So wide that the summary has what each failure says.
     return {**environment, "PYTHONPATH": str(directory), "COLUMNS": "1000"}
 

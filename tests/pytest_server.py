@@ -32,7 +32,8 @@ class PytestServer:
 
     def __init__(self, directory: Path, environment: dict[str, str], longest: float) -> None:
         self._directory = directory
-        self._environment = environment
+        # Where the package is installed Hypothesis would import its rings, before anything in them is changed.
+        self._environment = {**environment, "HYPOTHESIS_NO_PLUGINS": "1"}
         self._longest = longest
         self._process: subprocess.Popen[str] | None = None
         self.seconds = 0.0
