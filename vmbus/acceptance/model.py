@@ -23,7 +23,17 @@ from vmbus.layout import DESCRIPTOR_SIZE, FOOTER_SIZE, PACKET_DESCRIPTOR, Packet
 from vmbus.memory import ControlWords, RingMem
 from vmbus.ring import load_control
 
-__all__ = ["Answer", "Model", "RingView", "Signal", "Step", "Write", "WriteAnswer", "mapped_once"]
+__all__ = [
+    "Answer",
+    "Model",
+    "RingView",
+    "Signal",
+    "Step",
+    "Write",
+    "WriteAnswer",
+    "mapped_once",
+    "wrong_index",
+]
 
 
 class Answer(Enum):
@@ -185,3 +195,11 @@ class Model:
 def mapped_once(ring: RingView, out: int, length: int) -> bool:
     """Whether an implementation that goes on at the start once, behind the end, stays in the ring's memory."""
     return out < ring.size and length <= ring.size
+
+
+def wrong_index(ring: RingView) -> str:
+    """Which index cannot be, for those that look; nothing where both can.  OpenVMM and the UEFI driver look alike."""
+    for name, index in (("in", ring.in_offset), ("out", ring.out_offset)):
+        if index >= ring.size or index % 8:
+            return f"{name} is {index:#x}: an index is a multiple of 8 below the size"
+    return ""

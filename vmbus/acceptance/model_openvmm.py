@@ -13,7 +13,7 @@ import struct
 
 from vmbus.layout import DESCRIPTOR_SIZE, FOOTER_SIZE
 
-from .model import Answer, Model, RingView, Signal, Step, Write, WriteAnswer
+from .model import Answer, Model, RingView, Signal, Step, Write, WriteAnswer, wrong_index
 
 __all__ = ["OpenVmmModel"]
 
@@ -85,14 +85,6 @@ class OpenVmmModel(Model):
             return Write(WriteAnswer.NO_ROOM, None, why)
         signals = ring.interrupt_mask == 0 and ring.out_offset == ring.in_offset
         return Write(WriteAnswer.WRITES, signals, why)
-
-
-def wrong_index(ring: RingView) -> str:
-    """Which index cannot be, or nothing."""
-    for name, index in (("in", ring.in_offset), ("out", ring.out_offset)):
-        if index >= ring.size or index % 8:
-            return f"{name} is {index:#x}: an index is a multiple of 8 below the size"
-    return ""
 
 
 def free(size: int, write_index: int, read_index: int) -> int:
