@@ -14,7 +14,7 @@ from .asynchronous import (
 )
 from .asyncio_streams import ChannelTransport, open_streams
 from .blocking import BlockingChannel, ByteChannel, MessageChannel, PacketChannel
-from .common import Channel, Statistics
+from .common import Channel, Statistics, check_kind
 from .descriptor_signal import Bells, DescriptorSignal, descriptor_signals, signal_ends, signal_over
 from .descriptors import close_all, in_child, to_child
 from .direction import LONGEST_SLEEP, check_seconds
@@ -65,6 +65,7 @@ __all__ = [
     "State",
     "Statistics",
     "Trace",
+    "check_kind",
     "check_seconds",
     "close_all",
     "connected_channels",

@@ -291,7 +291,7 @@ class AsyncDirection(Direction):
 
     def close(self) -> None:
         """End every wait; afterwards nobody touches the ring any more."""
-        self.closed = True
+        super().close()
         for place in self._line:
             place.wake()
 

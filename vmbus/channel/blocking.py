@@ -200,7 +200,7 @@ class BlockingDirection(Direction):
     def close(self) -> None:
         """End every wait; afterwards nobody touches the ring any more."""
         with self.lock:
-            self.closed = True
+            super().close()
             self._turn.notify_all()
 
 

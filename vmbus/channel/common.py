@@ -86,6 +86,7 @@ class Channel:
         self.role = role
         self.spin = check_seconds(spin, "spin")
         self.closed = False
+        self._given_up = False
         self._work = self._make_work(trace)
         self._receiving, self._sending = self._make_directions(clock)
         self._on_close = on_close
@@ -110,6 +111,18 @@ class Channel:
     def attachment_options(cls) -> dict[str, Any]:
         """Arguments that are to differ from one attachment of a SharedChannel to the next."""
         return {}
+
+    def give_up(self, because: str) -> None:
+        """Touch the rings no more: the other side is gone, and their memory with it.
+
+        because   the message of the PeerClosed that every call ends with from now on
+
+        A call that is at work in another thread is not stopped; one that sleeps ends with its next
+        signal.  What was not received is lost.  `close` lets go of the rest.
+        """
+        self._given_up = True
+        for direction in (self._receiving, self._sending):
+            direction.give_up(because)
 
     def abandon(self) -> None:
         """Close without a word: in a forked child, of whose process this attachment is not."""
@@ -147,6 +160,8 @@ class Channel:
         role = f"{self.role}, " if self.role else ""
         if self.closed:
             return f"<{type(self).__name__}: {role}closed>"
+        if self._given_up:
+            return f"<{type(self).__name__}: {role}the other side is gone>"
         directions = (("in", self.incoming, self._receiving), ("out", self.outgoing, self._sending))
         parts = [
             f"{name} {fill(ring)} of {ring.size} bytes, {direction.readiness.state.value}"

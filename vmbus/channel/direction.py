@@ -29,6 +29,8 @@ Ready = Callable[[], bool] | None
 #: The longest single sleep, in seconds; a longer wait is several.  Systems refuse huge numbers.
 LONGEST_SLEEP = 86400.0
 
+CLOSED_HERE = "this side has closed the channel"
+
 
 class Direction:
     """Receiving or sending, without the sleeping.
@@ -51,7 +53,8 @@ class Direction:
         self.readiness = SenderReadiness(ring) if isinstance(ring, OutgoingRing) else ReceiverReadiness(ring)
         self.rest = self.readiness.at_rest
         self.closed = False
-        self._closed_because = "this side has closed the channel"
+        self._closed_because = CLOSED_HERE
+        self._ending: type[ChannelClosed | PeerClosed] = ChannelClosed
         self.ring = ring
         self.signal = signal
         self._who = f"{role}: " if role else ""
@@ -85,7 +88,7 @@ class Direction:
         Raises ChannelClosed; PeerClosed where the attempt can never succeed; what the attempt raises.
         """
         if self.closed:
-            raise ChannelClosed(f"{self._who}{self._closed_because}")
+            raise self._ending(f"{self._who}{self._closed_because}")
         if ready is not None and ready():
             return attempt()
         # Known before the look: all that the other side committed before it went is in the ring then.
@@ -104,6 +107,18 @@ class Direction:
                 self.signal.wake()  # there may be more, and nothing is published: look again by itself
             raise TimedOut(f"{self._who}{self.readiness.lack()} within {over:.3g} s")
         return result
+
+    def close(self) -> None:
+        """Touch the ring no more: this side has closed the channel."""
+        self.closed = True
+        self._ending = ChannelClosed
+        self._closed_because = CLOSED_HERE
+
+    def give_up(self, because: str) -> None:
+        """Touch the ring no more: the other side is gone, and the ring's memory with it."""
+        self._ending = PeerClosed
+        self._closed_because = because
+        self.closed = True  # the last: whoever sees it finds why
 
     def abandon(self) -> None:
         """Touch the ring no more: in a forked child."""

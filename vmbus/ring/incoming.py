@@ -288,15 +288,22 @@ class IncomingRing(RingEnd):
             )
         mask = self._control[INTERRUPT_MASK_WORD]
         if mask:
-            error = PeerError(
-                f"the interrupt mask is {mask:#x}, and this end had cleared it",
-                kind=RingFault.INTERRUPTS_EXTERNALLY_MASKED,
-                found=mask,
-                allowed=0,
-            )
-            self._fail(error)
+            self._find_masked(mask)
 
     # -- inside ------------------------------------------------------------------------------
+
+    def _find_masked(self, mask: int) -> None:
+        """The interrupt mask that this end had cleared is set.
+
+        For rings whose mask others may set a subclass does here what is right then.
+        """
+        error = PeerError(
+            f"the interrupt mask is {mask:#x}, and this end had cleared it",
+            kind=RingFault.INTERRUPTS_EXTERNALLY_MASKED,
+            found=mask,
+            allowed=0,
+        )
+        self._fail(error)
 
     def _empty(self) -> RingEmpty:
         return RingEmpty(f"no packet waits in this ring of {self._size} bytes (in = out)")
