@@ -7,6 +7,7 @@ the bytes mean.
 """
 
 from .address_space import TOP_OF_MEMORY, AddressError, AddressSpace, Placement, Region
+from .atomic_words import AtomicBit
 from .barrier import FENCES, NO_FENCES, Fences, fences_for_machine
 from .flat import FlatRingMem
 from .guest_memory import GuestMemory, Halfwords, QueueMemory
@@ -21,6 +22,7 @@ __all__ = [
     "TOP_OF_MEMORY",
     "AddressError",
     "AddressSpace",
+    "AtomicBit",
     "Buffer",
     "ControlWords",
     "Fences",
