@@ -75,14 +75,15 @@ COVERAGE: dict[str, tuple[Held, ...]] = {
     "B19": (Planted("one packet for each call"),),
     "B20": (Planted("no end while packets keep coming"),),
     "B21": (Planted("no look for the completion while other packets are kept"),),
-    "B22": (Planted("a closed peer that the loop goes on watching"),),
+    "B22": (
+        Planted("a closed peer that the loop goes on watching"),
+        Planted("revoked device watched for ever"),
+    ),
     "B23": (
         Planted("own bell rung instead of the other's"),
-        CannotApply(
-            "No monitor page: nothing here reaches a host's, and whoever brings a Signal chooses the means."
-        ),
+        Planted("monitored channel signaled as if it were not"),
     ),
-    "B24": (Planted("mask left as it was found"),),
+    "B24": (Planted("mask left as it was found"), Planted("mask that the kernel has set left as it is")),
     # -- indices, sizes, wraps, full and empty --------------------------------------------------------
     "B25": (Planted("last slot used by a packet written in steps"),),
     "B26": (
@@ -117,12 +118,23 @@ COVERAGE: dict[str, tuple[Held, ...]] = {
         caller("one page in all", inputs.one_page_in_all, "pages"),
         caller("a data area of 0 bytes", inputs.no_data_area, "size"),
     ),
-    "B34": (Planted("rings of whole large pages only"),),
-    "B35": (Planted("pages of the machine taken for the host's"),),
+    "B34": (Planted("rings of whole large pages only"), Planted("map that holds no two rings taken")),
+    "B35": (
+        Planted("pages of the machine taken for the host's"),
+        Planted("maps of a device counted in pages of 4 KiB"),
+        Planted("data of a device's rings always 4 KiB behind the control page"),
+    ),
     "B36": (Planted("data always 4 KiB behind the control page"),),
     "B37": (Planted("sizes taken for powers of two"),),
-    "B38": (Planted("every ring taken to be 16 KiB"),),
-    "B39": (Planted("second ring mapped over the first"),),
+    "B38": (
+        Planted("every ring taken to be 16 KiB"),
+        Planted("rings of a device taken to be 16 KiB"),
+        Planted("ring file of a subchannel taken to be 4 MiB"),
+    ),
+    "B39": (
+        Planted("second ring mapped over the first"),
+        Planted("inbound ring of a device laid over the outbound one"),
+    ),
     "B40": (Planted("index with a sign"),),
     "B41": (Planted("a slot of nothing behind each payload"),),
     "B42": (Planted("full ring logged as an error"),),
@@ -144,7 +156,10 @@ COVERAGE: dict[str, tuple[Held, ...]] = {
     ),
     "B48": (Planted("upper half of a transaction id lost in a copy"),),
     "B49": (Planted("let go of twice"),),
-    "B50": (Planted("a ring of zeros shown as one in use"),),
+    "B50": (
+        Planted("a ring of zeros shown as one in use"),
+        Planted("rings used before their channel is open"),
+    ),
     "B51": (
         caller("more payload than the packet announces", inputs.answer_longer_than_its_packet, "payload"),
         caller("more bytes than the packet has room for", inputs.write_behind_a_packet, "length"),
@@ -200,11 +215,14 @@ COVERAGE: dict[str, tuple[Held, ...]] = {
     "B64": (Planted("packets dropped while a reply is waited for"),),
     "B65": (
         Planted("a goodbye to a predecessor taken for one's own"),
-        CannotApply("No subchannels: nothing here revokes several channels in an order (not built yet)."),
+        CannotApply(
+            "Nothing here revokes channels in an order: the kernel does, and a host is not built yet."
+        ),
     ),
     "B66": (
         Planted("an end attached for ever"),
-        CannotApply("No device nodes: nothing here makes them, and the use of them is not built yet."),
+        Planted("node that is not there yet given up"),
+        Planted("node that is announced late not waited for"),
     ),
     "B67": (Planted("data on the way lost to a close"),),
     "B68": (

@@ -113,7 +113,8 @@ PLANTED_STRATEGY_FAULTS = [
         "fuzzing/schema_strategies.py",
         "            break  # somebody's own class may do anything",
         "            return of_part(part.subcon, path)",
-        SCHEMAS + "what_has_no_fixed_size_or_cannot_be_built_is_refused_by_its_place_and_why[a class of somebody]",
+        SCHEMAS
+        + "what_has_no_fixed_size_or_cannot_be_built_is_refused_by_its_place_and_why[a class of somebody]",
     ),
     PlantedFault(
         "steps of a number forgotten",

@@ -2,7 +2,8 @@
 
 In the README a `python` block with prompts is a session, any other `python` block is a script, and a
 `console` or `text` block that begins with `$ vmbus` or `$ python -m vmbus` shows commands with all
-that they print.  There a line `...` stands for any lines that were left out.
+that they print.  There a line `...` stands for any lines that were left out, and the word `guest` for a copy
+of a guest's /sys, which is made for them.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from typing import NamedTuple
 import pytest
 
 import vmbus
+from tests.uio.realistic_guest import realistic_guest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 
 #: What in the README is run as this package's command line.
 COMMANDS = ("vmbus", "python -m vmbus")
+
+#: What stands in them for a copy of a guest's files.
+GUEST = "guest"
 
 #: Seconds for one example.
 PATIENCE = 120
@@ -103,10 +108,10 @@ def arguments_of(command: str) -> list[str]:
     raise AssertionError(f"{command!r} stands in a block of vmbus commands, and is none")
 
 
-def run_command(arguments: list[str]) -> str:
+def run_command(arguments: list[str], guest: Path) -> str:
     """What `vmbus` prints, errors included."""
     done = subprocess.run(
-        [sys.executable, "-m", "vmbus", *arguments],
+        [sys.executable, "-m", "vmbus", *(str(guest) if one == GUEST else one for one in arguments)],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -115,7 +120,7 @@ def run_command(arguments: list[str]) -> str:
         check=False,
         env={**os.environ, "COLUMNS": "80", "PYTHONIOENCODING": "utf-8", "NO_COLOR": "1"},
     )
-    return done.stdout.decode("utf-8").replace("\r\n", "\n")
+    return done.stdout.decode("utf-8").replace("\r\n", "\n").replace(str(guest), GUEST)
 
 
 def matches(expected: str, output: str) -> bool:
@@ -207,10 +212,16 @@ def test_every_python_example_of_the_readme_runs(block, tmp_path, monkeypatch):
     run_python(block, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def guest(tmp_path_factory) -> Path:
+    """A copy of a guest's files."""
+    return realistic_guest(tmp_path_factory.mktemp("files") / GUEST).root
+
+
 @pytest.mark.parametrize("block", blocks_in_readme(is_console))
-def test_every_command_of_the_readme_prints_what_it_says(block):
+def test_every_command_of_the_readme_prints_what_it_says(block, guest):
     for command in commands_of(block):
-        output = run_command(command.arguments)
+        output = run_command(command.arguments, guest)
         assert matches(command.output, output), (
             f"README.md line {command.line}\n{difference(command.output, output)}"
         )
@@ -325,6 +336,6 @@ def test_a_script_that_fails_names_its_line_in_the_readme(tmp_path):
     assert caught.traceback[-1].lineno + 1 == 41
 
 
-def test_what_a_command_prints_is_seen_with_its_errors():
-    assert "usage" in run_command(["--help"]).lower()
-    assert run_command(["inspect", "/no/such/file"]).startswith("vmbus: ")
+def test_what_a_command_prints_is_seen_with_its_errors(guest):
+    assert "usage" in run_command(["--help"], guest).lower()
+    assert run_command(["inspect", "/no/such/file"], guest).startswith("vmbus: ")

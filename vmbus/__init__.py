@@ -143,6 +143,7 @@ _PARTS = {
         "shared_frame_queues",
         "wake_of",
     ),
+    "uio": ("ChannelObserver", "System", "UioDevice", "find_devices", "open_channel"),
     "protocols": (),
     "images": (),
     "inspection": (

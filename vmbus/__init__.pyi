@@ -14,6 +14,7 @@ from . import protocols as protocols
 from . import ring as ring
 from . import sizes as sizes
 from . import sockets as sockets
+from . import uio as uio
 from . import virtio as virtio
 from .channel import AsyncByteChannel as AsyncByteChannel
 from .channel import AsyncMessageChannel as AsyncMessageChannel
@@ -103,6 +104,11 @@ from .sockets import async_bridge as async_bridge
 from .sockets import bridge as bridge
 from .sockets import shared_frame_queues as shared_frame_queues
 from .sockets import wake_of as wake_of
+from .uio import ChannelObserver as ChannelObserver
+from .uio import System as System
+from .uio import UioDevice as UioDevice
+from .uio import find_devices as find_devices
+from .uio import open_channel as open_channel
 from .virtio import BLOCK_PLACE_SIZE as BLOCK_PLACE_SIZE
 from .virtio import LINKTYPE_VSOCK as LINKTYPE_VSOCK
 from .virtio import BlockDevice as BlockDevice

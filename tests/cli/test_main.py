@@ -227,7 +227,7 @@ def test_run_takes_the_words_of_the_process_and_exits_with_the_status(words, sta
         (DumpError("is odd"), 2, "vmbus: is odd\n"),
         (CallerError("inspect: no such day"), 2, "vmbus: inspect: no such day\n"),
         (RingEmpty("no packet"), 2, "vmbus: no packet\n"),
-        (DeviceError(13, "cannot map"), 2, "vmbus: [Errno 13] cannot map\n"),
+        (DeviceError(13, "cannot map"), 2, "vmbus: cannot map\n"),
         (OSError(28, "No space left on device"), 2, "vmbus: standard output: No space left on device\n"),
         (OSError(5, "Input/output error", "file"), 2, "vmbus: file: Input/output error\n"),
     ],

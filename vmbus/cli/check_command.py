@@ -1,7 +1,7 @@
 """Say what is wrong with rings: every check, one line a finding, and a verdict for each ring.
 
 A raw file is taken for one ring, or for the two rings of a channel, as `vmbus inspect` takes it; of a memory
-image all rings that a scan finds are checked, or the one at --address.  The lines are for grep:
+image all rings that a scan finds are checked, or the one at --address; of a device (--uio) both.  The lines are for grep:
 
     FILE: ring ADDRESS: OFFSET: SEVERITY: CHECK: what is wrong
     FILE: ring ADDRESS (ROLE of DEVICE, channel N): … where the device is known
@@ -35,6 +35,7 @@ from vmbus.inspection import (
 from .dump_input import dump_of, refuse_capture
 from .output import UsageError, print_json, print_json_lines, print_lines, printable, report
 from .ring_options import add_ring_options, asks_for_ring, rings_of
+from .uio_options import add_uio_options, asks_for_uio, check_uio_usage
 
 __all__ = ["add_arguments", "execute"]
 
@@ -44,6 +45,7 @@ examples:
   vmbus check dumps/*.bin | grep -v ': verdict: '
   vmbus check guest.vmcore --jsonl
   vmbus check hung.raw --address 0x3f2000 --data-size 16K --assume-quiescent
+  vmbus check --uio 0                    both rings of /dev/uio0, on a Linux guest
   vmbus check ring.bin --json | jq '.files[].rings[].verdict'
 
 verdicts: idle, waiting for its reader, waiting for its writer, full, corrupt, never opened.  A writer waits
@@ -69,6 +71,7 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="nobody ran when the dump was taken: a signal that a level rule says is owed makes a ring stuck",
     )
     add_ring_options(parser)
+    add_uio_options(parser)
     form = parser.add_argument_group("how to show it").add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help=f"one document, {CHECK_SCHEMA}")
     form.add_argument("--jsonl", action="store_true", help="an object a line: findings and verdicts")
@@ -107,7 +110,8 @@ def check_usage(arguments: Namespace) -> None:
     """Raise UsageError for files that contradict each other."""
     if arguments.sample and arguments.files:
         raise UsageError(f"--sample is a dump itself; leave out {arguments.files[0]}")
-    if not arguments.sample and not arguments.files:
+    check_uio_usage(arguments, arguments.files)
+    if not arguments.sample and not arguments.files and not asks_for_uio(arguments):
         raise UsageError("which FILE? (- for standard input, --sample for a look at one)")
     if arguments.files.count("-") > 1:
         raise UsageError("standard input can be read once; - is given more often")
@@ -140,8 +144,7 @@ def checked_files(arguments: Namespace, statuses: list[int]) -> Iterator[Checked
     for path in arguments.files or [None]:
         one = Namespace(**{**vars(arguments), "file": path})
         try:
-            dump = dump_of(one)
-            found = rings_in(one, dump)
+            found = live_rings(one) if asks_for_uio(one) else rings_in(one, dump_of(one))
         except DumpError as error:
             if len(arguments.files) < 2:
                 raise
@@ -151,6 +154,13 @@ def checked_files(arguments: Namespace, statuses: list[int]) -> Iterator[Checked
         checked = CheckedFile(found, assume_quiescent=arguments.assume_quiescent)
         statuses.append(0 if checked.is_sound else 1)
         yield checked
+
+
+def live_rings(arguments: Namespace) -> Report:
+    """The rings of a live device."""
+    from .uio_input import live_dump, report_on
+
+    return report_on(live_dump(arguments), Selection(limit=0))
 
 
 def rings_in(arguments: Namespace, dump: Dump) -> Report:

@@ -6,6 +6,9 @@ image (`vmbus scan --help` lists the formats) every ring that is found is shown,
 
 With --queue-size and --descriptor-table it is a virtqueue that is shown: indices, the chains that
 the device has, what is wrong, and with --vsock the packets in them.
+
+With --uio it is both rings of a live device, on a Linux guest where uio_hv_generic has it: copied while
+somebody has it open, and nothing is stored in them.
 """
 
 from __future__ import annotations
@@ -25,12 +28,12 @@ from vmbus.inspection import (
     sample_path,
     type_label,
 )
-from vmbus.sizes import PAGE_SIZE
 
 from .dump_input import dump_of, refuse_capture
 from .output import UsageError, number, print_json, print_json_lines, print_lines
-from .queue_options import add_queue_options, asks_for_queue, check_queue_usage, queue_of
+from .queue_options import add_queue_options, asks_for_queue
 from .ring_options import add_ring_options, asks_for_ring, rings_of
+from .uio_options import add_uio_options, asks_for_uio, check_uio_usage
 
 __all__ = ["add_arguments", "execute"]
 
@@ -45,6 +48,12 @@ examples:
   vmbus inspect ring.bin --json | jq '.rings[].packets[].transaction_id_hex'
   dd if=memory.raw skip=16 count=5 bs=4096 | vmbus inspect - --type completion
 
+live devices, on a Linux guest:
+  vmbus inspect --uio 0 --history               both rings of /dev/uio0
+  vmbus inspect --uio 0 --save before.bin       keep the copy too, for `vmbus diff before.bin after.bin`
+  vmbus inspect --uio file-copy --json
+  vmbus inspect --uio 1 --channel 23            a subchannel
+
 virtqueues:
   vmbus inspect memory.raw --queue-size 128 --descriptor-table 0x3f0000 --align 64 --vsock tx
   vmbus inspect tx.bin --queue-size 8 --descriptor-table 0 --driver-area 0x80 --device-area 0x84 --packed
@@ -57,6 +66,9 @@ footer-only, only the footer names its start.  - is a transaction id without a m
 Of a virtqueue only the chains that wait are to be trusted: what --history shows may be anything by now.
 What was in a used chain it shows of a split queue, until the driver has offered a buffer of it, or of one
 used after it, again; of a packed queue never.
+
+Of a live device the rings are copied up to three times, until one stands still.  One that does not is shown
+with a note that says what moved, and with those indices between which no packet changed meanwhile.
 
 numbers: 4096, 0x1000, 4_096, 4K (also M and G, all binary).
 exit status: 0 done; 1 done, and a finding is an error or a warning; 2 could not be done.
@@ -72,6 +84,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--sample", action="store_true", help="use a dump that comes with the package")
 
     add_ring_options(parser)
+    add_uio_options(parser, with_save=True)
     add_queue_options(parser)
 
     what = parser.add_argument_group("what to show")
@@ -111,9 +124,10 @@ def execute(arguments: Namespace) -> int:
     """Inspect and print; 1 when something is wrong with a ring, or a queue."""
     check_usage(arguments)
     if asks_for_queue(arguments):
+        from .inspect_queue import execute_queue
+
         return execute_queue(arguments)
-    dump = dump_of(arguments)
-    report = shown_rings(arguments, dump)
+    report = shown_rings(arguments)
     if arguments.html is not None:
         write_html(arguments, report)
     elif arguments.pcapng is not None:
@@ -149,16 +163,37 @@ def write_pcapng(arguments: Namespace, report: Report) -> None:
     write_output(arguments.pcapng, produce)
 
 
-def shown_rings(arguments: Namespace, dump: Dump) -> Report:
-    """The rings of a dump; DumpError that names the other command for a capture."""
+def shown_rings(arguments: Namespace) -> Report:
+    """The rings that are asked for, of a dump or a device."""
     selection = Selection(
         packet_type=arguments.type,
         transaction_id=arguments.transaction,
         limit=arguments.limit,
         history=arguments.history,
     )
+    if asks_for_uio(arguments):
+        report = live_rings(arguments, selection)
+    else:
+        report = dumped_rings(arguments, dump_of(arguments), selection)
+    return of_device(report, arguments.device)
+
+
+def live_rings(arguments: Namespace, selection: Selection) -> Report:
+    """The rings of a live device, saved too where that is asked for."""
+    from .uio_input import live_dump, report_on
+
+    dump = live_dump(arguments)
+    if arguments.save is not None:
+        from .output_file import write_output
+
+        write_output(arguments.save, lambda stream: stream.write(dump.data))
+    return report_on(dump, selection)
+
+
+def dumped_rings(arguments: Namespace, dump: Dump, selection: Selection) -> Report:
+    """The rings of a dump; DumpError that names the other command for a capture."""
     try:
-        return of_device(rings_of(arguments, dump, selection), arguments.device)
+        return rings_of(arguments, dump, selection)
     except DumpError:
         if asks_for_ring(arguments):
             raise
@@ -191,52 +226,31 @@ def of_device(report: Report, device: str | None) -> Report:
     return report._replace(rings=rings)
 
 
-def execute_queue(arguments: Namespace) -> int:
-    """The same for a virtqueue."""
-    check_queue_usage(arguments)
-    check_no_ring(arguments)
-    from vmbus.inspection import inspect_queue_dump, queue_report_to_lines
-
-    dump = dump_of(arguments)
-    queue = queue_of(arguments, dump)
-    selection = Selection(limit=arguments.limit, history=arguments.history)
-    report = inspect_queue_dump(
-        dump, queue.memory, queue.areas, queue.size, queue.features, vsock=queue.vsock, selection=selection
-    )
-    if arguments.json:
-        print_json(report.to_json())
-    elif arguments.jsonl:
-        print_json_lines(queue_json_lines(report.to_json()))
-    else:
-        print_lines(queue_report_to_lines(report, with_hexdump=arguments.hexdump))
-    return 0 if report.is_sound else 1
-
-
-def check_no_ring(arguments: Namespace) -> None:
-    """Raise UsageError for options that only a ring has."""
-    for name in ("offset", "address", "pages", "data_size", "type", "transaction", "device"):
-        if getattr(arguments, name) is not None:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} is of a ring, and --queue-size makes it a virtqueue; leave one out")
-    if arguments.header_size != PAGE_SIZE:
-        raise UsageError("--header-size is of a ring, and --queue-size makes it a virtqueue; leave one out")
-    if arguments.whole:
-        raise UsageError("--whole is of a ring; a queue's buffers are shown with --hexdump")
-    if arguments.sample:
-        raise UsageError("--sample is a dump of rings; a virtqueue takes a FILE")
-
-
 def check_usage(arguments: Namespace) -> None:
     """Raise UsageError for options that contradict each other."""
     if arguments.sample and arguments.file is not None:
         raise UsageError(f"--sample is a dump itself; leave out {arguments.file}")
-    if not arguments.sample and not arguments.file:
+    check_uio_usage(arguments, [arguments.file] if arguments.file else [])
+    if not arguments.sample and not arguments.file and not asks_for_uio(arguments):
         raise UsageError("which FILE? (- for standard input, --sample for a look at one)")
     if arguments.whole and not (arguments.json or arguments.jsonl):
         raise UsageError("--whole goes with --json or --jsonl")
+    if arguments.save is not None:
+        check_saved(arguments)
     for option in ("html", "pcapng"):
         if getattr(arguments, option) is not None:
             check_written(arguments, option)
+
+
+def check_saved(arguments: Namespace) -> None:
+    """Raise UsageError for a copy of no device, or one that would go where the report goes."""
+    from .output_file import check_output
+
+    check_output(arguments.save, binary=True, option="--save")
+    if arguments.save == "-":
+        raise UsageError("--save needs a file: standard output has the report")
+    if arguments.save in (arguments.html, arguments.pcapng):
+        raise UsageError(f"{arguments.save} is to be written twice: give --save another name")
 
 
 def check_written(arguments: Namespace, option: str) -> None:
@@ -247,7 +261,8 @@ def check_written(arguments: Namespace, option: str) -> None:
         raise UsageError(f"--{option} is of rings, and --queue-size makes it a virtqueue")
     path, name = getattr(arguments, option), f"--{option}"
     check_output(path, binary=option == "pcapng", option=name)
-    check_not_input(path, sample_path() if arguments.sample else arguments.file, option=name)
+    if not asks_for_uio(arguments):
+        check_not_input(path, sample_path() if arguments.sample else arguments.file, option=name)
 
 
 def packet_type(text: str) -> str:
@@ -277,13 +292,3 @@ def json_lines(report: Report, *, whole: bool) -> Iterator[dict[str, Any]]:
         for key, kind in (("consumed", "consumed"), ("packets", "packet"), ("findings", "finding")):
             for one in lists[key]:
                 yield {"kind": kind, "ring": ring["address"], **one}
-
-
-def queue_json_lines(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The document of a queue object by object, each with its kind and the address of its queue's table."""
-    for queue in document["queues"]:
-        lists = {key: queue.pop(key) for key in ("history", "chains", "findings")}
-        yield {"schema": document["schema"], "kind": "queue", "source": document["source"], **queue}
-        for key, kind in (("history", "used"), ("chains", "chain"), ("findings", "finding")):
-            for one in lists[key]:
-                yield {"kind": kind, "queue": queue["descriptor_table"], **one}

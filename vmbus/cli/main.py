@@ -18,7 +18,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from types import ModuleType
 from typing import Any, NoReturn
 
-from vmbus.errors import VmbusError
+from vmbus.errors import DeviceError, VmbusError
 from vmbus.version import VERSION
 
 from .commands import Command, CommandTable
@@ -71,9 +71,33 @@ def load_fuzz() -> ModuleType:
     return fuzz_command
 
 
+def load_devices() -> ModuleType:
+    from . import devices_command
+
+    return devices_command
+
+
+def load_top() -> ModuleType:
+    from . import top_command
+
+    return top_command
+
+
+def load_bind() -> ModuleType:
+    from . import bind_command
+
+    return bind_command
+
+
+def load_unbind() -> ModuleType:
+    from . import unbind_command
+
+    return unbind_command
+
+
 COMMANDS = {
     "inspect": Command(
-        "show a ring or a virtqueue: indices, what waits, what is wrong",
+        "show a ring, a live device or a virtqueue: indices, what waits, what is wrong",
         "vmbus inspect ring.bin --history",
         load_inspect,
     ),
@@ -101,6 +125,26 @@ COMMANDS = {
         "make a ring image from JSON, as `vmbus inspect --json` prints it",
         "vmbus craft ring.json -o ring.bin",
         load_craft,
+    ),
+    "devices": Command(
+        "list the VMBus devices of this Linux guest, their channels and their drivers",
+        "vmbus devices -v",
+        load_devices,
+    ),
+    "top": Command(
+        "watch the channels of this Linux guest: how full, how busy",
+        "vmbus top --sort interrupts",
+        load_top,
+    ),
+    "bind": Command(
+        "give a device of this Linux guest to programs: to uio_hv_generic",
+        "vmbus bind file-copy --dry-run",
+        load_bind,
+    ),
+    "unbind": Command(
+        "give a device back to the kernel's driver",
+        "vmbus unbind file-copy",
+        load_unbind,
     ),
     "fuzz": Command(
         "fuzz ring corner cases, in this package and in programs of your own",
@@ -239,6 +283,8 @@ def unknown_command(name: str, table: CommandTable) -> NoReturn:
 
 
 def describe(error: VmbusError | OSError) -> str:
+    if isinstance(error, DeviceError):
+        return error.strerror or str(error)  # which says all; str() puts the number before it
     if isinstance(error, OSError) and not isinstance(error, VmbusError):
         return f"{error.filename or 'standard output'}: {error.strerror or error}"
     return str(error)

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 from .output import UsageError
 
-__all__ = ["check_not_input", "check_output", "write_output"]
+__all__ = ["check_not_input", "check_output", "signals_as_exits", "write_output"]
 
 #: The signals whose default is to end a process at once: what it was writing would stay there.
 ENDING_SIGNALS = ("SIGTERM", "SIGHUP")

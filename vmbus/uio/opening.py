@@ -1,0 +1,90 @@
+"""A device and one of its channels, opened in one call."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Any, Literal, TypeVar, overload
+
+from vmbus.channel import Channel, PacketChannel
+
+from .device import UioDevice
+from .late import PATIENCE
+from .observing import ChannelObserver
+from .system import Root
+
+__all__ = ["open_channel"]
+
+Kind = TypeVar("Kind", bound=Channel)
+
+
+@overload
+def open_channel(
+    which: str,
+    *,
+    relid: int | None = ...,
+    root: Root = ...,
+    timeout: float = ...,
+    read_only: Literal[False] = ...,
+    **options: Any,
+) -> PacketChannel: ...
+
+
+@overload
+def open_channel(
+    which: str,
+    kind: type[Kind],
+    *,
+    relid: int | None = ...,
+    root: Root = ...,
+    timeout: float = ...,
+    read_only: Literal[False] = ...,
+    **options: Any,
+) -> Kind: ...
+
+
+@overload
+def open_channel(
+    which: str,
+    *,
+    relid: int | None = ...,
+    root: Root = ...,
+    timeout: float = ...,
+    read_only: Literal[True],
+) -> ChannelObserver: ...
+
+
+def open_channel(
+    which: str,
+    kind: type[Any] = PacketChannel,
+    *,
+    relid: int | None = None,
+    root: Root = "/",
+    timeout: float = PATIENCE,
+    read_only: bool = False,
+    **options: Any,
+) -> Any:
+    """A channel of a device bound to uio_hv_generic; closing it closes the device.
+
+    which       the device: its instance, relid, uio node or kind, as find_device takes it
+    kind        PacketChannel, MessageChannel, ByteChannel or one of the three for asyncio
+    relid       of a subchannel; None for the primary channel
+    timeout     seconds for what appears late
+    read_only   True: a ChannelObserver instead, which stores nothing; of a channel that somebody has open
+    options     of that kind: spin, trace, ...
+
+    Who wants several channels of a device, or its buffers, makes a UioDevice.
+
+    Raises as UioDevice and its open_channel do.
+    """
+    if read_only:
+        return ChannelObserver(which, relid=relid, root=root, timeout=timeout)
+    with ExitStack() as undo:
+        device = undo.enter_context(UioDevice(which, root=root, timeout=timeout))
+        on_close = options.pop("on_close", None)
+        closing = ExitStack()
+        if on_close is not None:
+            closing.callback(on_close)  # the last
+        options["on_close"] = closing.close
+        channel = device.open_channel(kind, relid=relid, timeout=timeout, **options)
+        closing.push(undo.pop_all())
+    return channel
