@@ -161,9 +161,9 @@ class Running(Generic[Result]):
     def still_runs(self) -> bool:
         return self._thread.is_alive()
 
-    def result(self) -> Result:
+    def result(self, patience: float = PATIENCE) -> Result:
         """What the function returned; what it raised is raised here."""
-        self._thread.join(PATIENCE)
+        self._thread.join(patience)
         assert not self._thread.is_alive(), "the thread still waits"
         if self._error is not None:
             raise self._error

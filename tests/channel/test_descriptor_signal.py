@@ -67,7 +67,7 @@ def test_a_descriptor_signal_is_a_signal(ends):
 
 
 def test_a_wait_of_more_than_a_day_ends_early_and_says_that_there_may_be_a_reason(ends, monkeypatch):
-    monkeypatch.setattr("vmbus.channel.descriptor_signal.LONGEST_SLEEP", 0.001)
+    monkeypatch.setattr("vmbus.channel.polled_signal.LONGEST_SLEEP", 0.001)
     assert ends[0].wait(0.002) is True
     assert ends[0].wait(0.001) is False
 
@@ -219,7 +219,7 @@ def test_notify_never_waits_and_never_raises_for_a_full_bell(bells, no_descripto
     if bells is Bells.EVENTFD:
         os.eventfd_write(pair[1][0], 2**64 - 2)
     else:
-        os.set_blocking(near._bell, True)  # what the other side could do
+        os.set_blocking(near._quiet, True)  # what the other side could do
         for _ in range(100_000):
             near.notify()
     near.notify()

@@ -6,12 +6,15 @@ import errno
 import mmap
 import os
 import sys
+from collections.abc import Callable
+from time import monotonic
+from types import FrameType
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.memory.children import exit_status, fork_child, in_child
+from tests.memory.children import PATIENCE, exit_status, fork_child, in_child
 from vmbus.errors import CallerError, DeviceError
 from vmbus.memory import AtomicBit, SharedMemory, atomic_words
 from vmbus.memory.atomic_words import FUTEX_CALL, futex_call
@@ -23,7 +26,16 @@ WORKS_HERE = sys.platform == "linux" and machine_name() in FUTEX_CALL and sys.ma
 needs_futex = pytest.mark.skipif(not WORKS_HERE, reason="no atomic operation is known for this system")
 
 WORDS = 4
-ROUNDS = 20_000
+
+#: An odd number of 32 bits: its multiples differ in all of their bits.
+SPREAD = 0x9E37_79B1
+
+#: Words for two processes each: how often one has seen the other's bit change, and whether it has ended.
+SEEN, ENDED = 4, 6
+
+#: Changes that each must have seen.  One is seen wherever the other runs in the middle of things: on one processor a
+#: time slice, on two a microsecond.
+MEETINGS = 30
 
 
 @needs_futex
@@ -48,29 +60,73 @@ def test_one_bit_is_set_and_cleared_and_every_other_stays(page, word, bit):
 
 
 @needs_futex
+@pytest.mark.parametrize("operation", ["set", "clear"])
+def test_what_another_stores_between_any_two_steps_of_an_operation_stays(operation):
+    """Before each step of the interpreter the other 31 bits change: who loads, and stores later, puts old ones back."""
+    this = 1 << 5
+    word = memoryview(bytearray(4)).cast("I")
+    bit = AtomicBit(word.cast("B"), 0, 5)
+    stored = word[0] = 0 if operation == "set" else this
+    steps = 0
+
+    def before_step(frame: FrameType, event: str, argument: object) -> Callable[..., object]:
+        nonlocal stored, steps
+        frame.f_trace_opcodes = True
+        assert word[0] & ~this == stored & ~this, f"another's bits were lost in {frame.f_code.co_name}()"
+        steps += event == "opcode"
+        stored = word[0] = steps * SPREAD & 0xFFFF_FFFF & ~this | word[0] & this
+        return before_step
+
+    change = getattr(bit, operation)
+    traced_before = sys.gettrace()
+    # Python 3.12 tells of steps only where one frame had asked for them before settrace().
+    sys._getframe().f_trace_opcodes = True
+    sys.settrace(before_step)
+    try:
+        change()
+    finally:
+        sys.settrace(traced_before)
+    assert steps > 3, "nothing was looked at"
+    assert word[0] == (stored | this if operation == "set" else stored & ~this)
+
+
+@needs_futex
 def test_what_two_processes_do_to_bits_of_one_word_is_never_lost():
-    """Each sets and clears a bit of its own, and looks every time whether the other has put it back."""
+    """Each keeps one bit as it wants it, which the other must not touch while it sets and clears another of its own.
+
+    They go on until each has often seen the other's bit change: only then have they really met.
+    """
     with SharedMemory.create(4096) as shared, shared.map() as view, view.cast("I") as words:
 
         def toggle(number: int) -> None:
-            this = 1 << number
-            words[4 + number] = 1
-            bit = AtomicBit(view, 8, number)
-            while not (words[4] and words[5]):
-                pass  # until the other is there too
-            for _ in range(ROUNDS):
-                bit.set()
-                assert words[2] & this, f"bit {number} was lost"
-                bit.clear()
-                assert not words[2] & this, f"bit {number} came back"
-            bit.set()
-            bit.release()
+            this, others = 1 << number, 1 << 1 - number
+            kept, busy = AtomicBit(view, 8, number), AtomicBit(view, 8, 2 + number)
+            before = 0
+            deadline = monotonic() + PATIENCE / 2
+            try:
+                while min(words[SEEN], words[SEEN + 1]) < MEETINGS and not words[ENDED + 1 - number]:
+                    for change, wanted in ((kept.set, this), (kept.clear, 0)):
+                        change()
+                        for _ in range(5):
+                            busy.set()
+                            busy.clear()
+                        now = words[2]
+                        assert now & this == wanted, f"bit {number} was {'lost' if wanted else 'put back'}"
+                        words[SEEN + number] += (now ^ before) & others != 0
+                        before = now
+                    assert monotonic() < deadline, "the other side stands still: nothing is shown"
+                kept.set()
+            finally:
+                words[ENDED + number] = 1
+            kept.release()
+            busy.release()
 
         child = fork_child(lambda: toggle(0))
         try:
             toggle(1)
         finally:
-            assert exit_status(child) == 0
+            status = exit_status(child)
+        assert status == 0
         assert words[2] == 0b11
 
 

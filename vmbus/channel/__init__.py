@@ -23,6 +23,7 @@ from .kinds import ByteKind, MessageKind, PacketKind
 from .local_signal import LocalSignal, local_signals
 from .pair import connected_channels
 from .peer_link import Life, LinkFault
+from .polled_signal import PolledSignal, add_eventfd_waker, do_nothing
 from .readiness import RECEIVER_TABLE, SENDER_TABLE, Action, Event, Row, State, table_text
 from .shared import SharedChannel
 from .signal import Signal
@@ -58,6 +59,7 @@ __all__ = [
     "PacketChannel",
     "PacketKind",
     "Place",
+    "PolledSignal",
     "Row",
     "SharedChannel",
     "Signal",
@@ -65,11 +67,13 @@ __all__ = [
     "State",
     "Statistics",
     "Trace",
+    "add_eventfd_waker",
     "check_kind",
     "check_seconds",
     "close_all",
     "connected_channels",
     "descriptor_signals",
+    "do_nothing",
     "in_child",
     "local_signals",
     "open_streams",

@@ -23,24 +23,18 @@ import os
 import select
 import selectors
 import socket
-import threading
-import weakref
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from enum import Enum
 from functools import partial
-from typing import NoReturn
 
 from vmbus.errors import CallerError, DeviceError, PeerError
 
 from .descriptors import AT_ONCE, RECEIVE_AT_ONCE, close_all, own_socket
-from .direction import LONGEST_SLEEP
 from .peer_link import READABLE, Life, PeerLink, link_pair
+from .polled_signal import PolledSignal, add_eventfd_waker
 
 __all__ = ["Bells", "DescriptorSignal", "bell_pair", "descriptor_signals", "signal_ends", "signal_over"]
-
-#: What one call returns at most: bell, waker, link, and the process on the other side.
-MOST_EVENTS = 4
 
 #: How much is read to silence a bell of sockets.
 RINGS = 4096
@@ -147,7 +141,11 @@ class SelectorPoller:
         self._selector.close()
 
 
-class DescriptorSignal:
+#: What a signal sleeps over, its own bell, and what ends its own wait.
+Held = tuple["select.epoll | SelectorPoller", int, Callable[[], object]]
+
+
+class DescriptorSignal(PolledSignal):
     """One end of the signals between two processes; a Signal.
 
     bells   the descriptors of one end, from `bell_pair`
@@ -165,21 +163,17 @@ class DescriptorSignal:
     """
 
     def __init__(self, bells: Sequence[int], link: int, *, life: Life | None = None) -> None:
-        self.peer_closed = False
-        self._closed = False
-        self._waking = threading.Lock()
+        super().__init__()
         held = ExitStack()
         self._held = held
         try:
             try:
-                if len(bells) == 2:
-                    self._hold_eventfds(held, *bells)
-                else:
-                    self._hold_sockets(held, *bells)
+                hold = self._hold_eventfds if len(bells) == 2 else self._hold_sockets
+                poller, bell, wake = hold(held, *bells)
             except BaseException:
                 os.close(link)
                 raise
-            self._link = PeerLink(link, self._poller, life=life)
+            self._link = PeerLink(link, poller, life=life)
         except OSError as error:
             held.close()
             raise DeviceError(error.errno, f"no signals between processes: {error.strerror}") from error
@@ -187,32 +181,26 @@ class DescriptorSignal:
             held.close()
             raise
         held.callback(self._link.close)  # the first to be closed
-        self._poll = self._poller.poll
-        self._release = weakref.finalize(self, held.close)  # also when nobody calls close()
-        of_this_process.add(self)
+        self._begin(held, poller, bell, wake)
 
-    def _hold_eventfds(self, held: ExitStack, own: int, peer: int) -> None:
+    def _hold_eventfds(self, held: ExitStack, own: int, peer: int) -> Held:
         held.callback(close_all, [own, peer])
-        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        held.callback(os.close, waker)
-        self._poller: select.epoll | SelectorPoller = held.enter_context(select.epoll())
-        for descriptor in (own, waker):
-            self._poller.register(descriptor, select.EPOLLIN | select.EPOLLET)
-        self._bell = own
+        poller = held.enter_context(select.epoll())
+        _, wake = add_eventfd_waker(held, poller)
+        poller.register(own, select.EPOLLIN | select.EPOLLET)
         self._ring: Callable[[], object] = partial(os.eventfd_write, peer, 1)
-        self._wake: Callable[[], object] = partial(os.eventfd_write, waker, 1)
+        return poller, own, wake
 
-    def _hold_sockets(self, held: ExitStack, both: int) -> None:
+    def _hold_sockets(self, held: ExitStack, both: int) -> Held:
         bell = held.enter_context(own_socket(both))
         waker, wakes = socket.socketpair()
         for end in (waker, wakes):
             held.enter_context(end)
             end.setblocking(False)
-        self._poller = SelectorPoller(bell, waker)
-        held.callback(self._poller.close)
-        self._bell = bell.fileno()
+        poller = SelectorPoller(bell, waker)
+        held.callback(poller.close)
         self._ring = partial(bell.send, RING, AT_ONCE)
-        self._wake = partial(wakes.send, RING, AT_ONCE)
+        return poller, bell.fileno(), partial(wakes.send, RING, AT_ONCE)
 
     @property
     def fault(self) -> PeerError | None:
@@ -230,73 +218,18 @@ class DescriptorSignal:
         except OSError:
             pass  # rung often enough, or nobody there
 
-    def wake(self) -> None:
-        # The descriptor must not be closed, and be another's, in between.
-        with self._waking, suppress(OSError):  # OSError: it was told already
-            self._wake()
-
-    def wait(self, timeout: float | None) -> bool:
-        if timeout is None or 0 <= timeout <= LONGEST_SLEEP:
-            events = self._poll(timeout, MOST_EVENTS)
-        elif timeout > LONGEST_SLEEP:  # epoll counts milliseconds in 31 bits
-            self.wait(LONGEST_SLEEP)
-            return True  # perhaps for nothing, once a day
-        else:
-            events = self._poll(0, MOST_EVENTS)
-        for descriptor, _ in events:
-            if descriptor != self._bell:
-                self._link.handle([one for one, _ in events])
-                self.peer_closed = self._link.over
-                break
-        return bool(events)
-
-    def fileno(self) -> int:
-        if self._closed:
-            refuse_closed()
-        return self._poller.fileno()
-
-    def close(self) -> None:
-        with self._waking:
-            if self._closed:
-                return
-            self._closed = True
-            self._poll = refuse_closed
-            self._ring = self._wake = do_nothing
-        of_this_process.discard(self)
-        self._release()
+    def _handle(self, ready: list[int]) -> None:
+        self._link.handle(ready)
+        self.peer_closed = self._link.over
 
     def abandon(self) -> None:
-        """Close without a word to the other side, in a process that this signal is not of."""
-        self._waking = threading.Lock()  # whoever held it is not in this process
         self._link.abandon()
-        self.close()
+        super().abandon()
 
     def __repr__(self) -> str:
         if self._closed:
             return "<DescriptorSignal: closed>"
         return f"<DescriptorSignal: {self._link.state.value}>"
-
-
-#: The signals that a forked child must let go of.
-of_this_process: weakref.WeakSet[DescriptorSignal] = weakref.WeakSet()
-
-
-def abandon_all() -> None:
-    """In a forked child: its copies would keep what ends with the parent from ending."""
-    for one in list(of_this_process):
-        one.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=abandon_all)
-
-
-def do_nothing() -> None:
-    """In place of what a closed signal would tell."""
-
-
-def refuse_closed(*arguments: object) -> NoReturn:
-    raise CallerError("this signal is closed", argument="self", value="closed", limit="open")
 
 
 def signal_over(descriptors: Sequence[int], life: Life | None) -> DescriptorSignal:

@@ -2,12 +2,10 @@
 
 A guest shares two monitor pages with its host: the first is written by the host and the second by the guest.
 A channel that is monitored has a number, its monitor id.  Its bit in `pending` of the second page tells the
-hypervisor, which looks every so often (`latency`), clears the bit and signals the host.
+hypervisor, which looks every so often, clears the bit and signals the host.
 
     trigger group   32 monitors: group = id / 32, bit = id % 32; `armed` is the hypervisor's own
     trigger state   which of the four groups are in use, a bit each
-    latency         in units of 100 ns
-    parameter       the connection that is signaled, and the flag
 
 The interrupt page has a bit for each channel, by relid: the first half for signals to the guest, the second
 for signals to the host.  Linux sets the channel's bit there before the one in the monitor page.
@@ -20,32 +18,26 @@ MAX_NUM_CHANNELS), drivers/hv/connection.c vmbus_setevent(); DPDK drivers/bus/vm
 
 from __future__ import annotations
 
-from enum import IntFlag
 from typing import NamedTuple
 
-from construct import Bytes, Int16ul, Int32ul, Struct
+from construct import Bytes, Int32ul, Struct
 
 from vmbus.errors import CallerError
 from vmbus.sizes import PAGE_SIZE
 
-from .codec import EnumField, FixedCodec
+from .codec import FixedCodec
 
 __all__ = [
     "INTERRUPTS_TO_HOST",
-    "LATENCY_UNIT",
     "MONITOR_COUNT",
-    "MONITOR_PAGE",
-    "MONITOR_PAGE_SCHEMA",
-    "MONITOR_PARAMETER",
-    "MONITOR_PARAMETER_SCHEMA",
+    "MONITOR_PAGE_HEAD",
+    "MONITOR_PAGE_HEAD_SCHEMA",
     "RELID_COUNT",
     "TRIGGER_GROUP",
     "TRIGGER_GROUP_SCHEMA",
     "BitPlace",
-    "MonitorPage",
-    "MonitorParameter",
+    "MonitorPageHead",
     "TriggerGroup",
-    "TriggerState",
     "interrupt_place",
     "monitor_place",
 ]
@@ -57,23 +49,11 @@ WORD_SIZE = 4
 #: Monitor ids are below this.
 MONITOR_COUNT = GROUP_COUNT * WORD_BITS
 
-#: Seconds that a latency of 1 is.
-LATENCY_UNIT = 100e-9
-
 #: Where in the interrupt page the bits for the host begin; before it stand those for the guest.
 INTERRUPTS_TO_HOST = PAGE_SIZE // 2
 
 #: Relids that have a bit are below this.
 RELID_COUNT = 8 * (PAGE_SIZE - INTERRUPTS_TO_HOST)
-
-
-class TriggerState(IntFlag):
-    """Which trigger groups are in use."""
-
-    GROUP_0 = 1
-    GROUP_1 = 2
-    GROUP_2 = 4
-    GROUP_3 = 8
 
 
 TRIGGER_GROUP_SCHEMA = Struct(
@@ -91,75 +71,22 @@ class TriggerGroup(NamedTuple):
 
 TRIGGER_GROUP = FixedCodec(TRIGGER_GROUP_SCHEMA, TriggerGroup)
 
-MONITOR_PARAMETER_SCHEMA = Struct(
-    "connection_id" / Int32ul,  # union hv_connection_id: u32 id:24, reserved:8
-    "flag_number" / Int16ul,  # u16 flag_number
-    "reserved" / Int16ul,  # u16 rsvd
-)
-
-
-class MonitorParameter(NamedTuple):
-    """What the hypervisor signals for a monitor; the connection id has 24 bits."""
-
-    connection_id: int
-    flag_number: int
-    reserved: int
-
-
-MONITOR_PARAMETER = FixedCodec(MONITOR_PARAMETER_SCHEMA, MonitorParameter)
-
-LATENCY_SIZE = 2
-
-MONITOR_PAGE_SCHEMA = Struct(
-    "trigger_state" / EnumField(Int32ul, TriggerState),  # u32 trigger_state
+MONITOR_PAGE_HEAD_SCHEMA = Struct(
+    "trigger_state" / Int32ul,  # u32 trigger_state: bits 0 to 3, the groups in use
     "reserved" / Bytes(4),
     "trigger_groups" / Bytes(GROUP_COUNT * TRIGGER_GROUP.size),  # trigger_group[4]
-    "reserved_after_groups" / Bytes(24),
-    "next_check_times" / Bytes(MONITOR_COUNT * 4),  # s32 next_checktime[4][32]
-    "latencies" / Bytes(MONITOR_COUNT * LATENCY_SIZE),  # u16 latency[4][32]
-    "reserved_after_latencies" / Bytes(256),
-    "parameters" / Bytes(MONITOR_COUNT * MONITOR_PARAMETER.size),  # parameter[4][32]
-    "reserved_at_end" / Bytes(1984),
 )
 
 
-class MonitorPage(NamedTuple):
-    """One of the two monitor pages; the arrays are as they stand in memory, and methods look into them."""
+class MonitorPageHead(NamedTuple):
+    """The start of a monitor page; behind it stand latencies and parameters, which the hypervisor alone reads."""
 
     trigger_state: int
     reserved: bytes
     trigger_groups: bytes
-    reserved_after_groups: bytes
-    next_check_times: bytes
-    latencies: bytes
-    reserved_after_latencies: bytes
-    parameters: bytes
-    reserved_at_end: bytes
-
-    def group(self, number: int) -> TriggerGroup:
-        """One of the four trigger groups."""
-        check_below(number, GROUP_COUNT, "number", "trigger group")
-        return TRIGGER_GROUP.unpack(self.trigger_groups, number * TRIGGER_GROUP.size)
-
-    def is_pending(self, monitor_id: int) -> bool:
-        """Whether the bit of that monitor is set."""
-        place = monitor_place(monitor_id)
-        return bool(self.group(monitor_id // WORD_BITS).pending >> place.bit & 1)
-
-    def latency(self, monitor_id: int) -> int:
-        """How often the hypervisor looks, in units of 100 ns."""
-        check_monitor(monitor_id)
-        start = monitor_id * LATENCY_SIZE
-        return int.from_bytes(self.latencies[start : start + LATENCY_SIZE], "little")
-
-    def parameter(self, monitor_id: int) -> MonitorParameter:
-        """What it then signals."""
-        check_monitor(monitor_id)
-        return MONITOR_PARAMETER.unpack(self.parameters, monitor_id * MONITOR_PARAMETER.size)
 
 
-MONITOR_PAGE = FixedCodec(MONITOR_PAGE_SCHEMA, MonitorPage)
-assert MONITOR_PAGE.size == PAGE_SIZE
+MONITOR_PAGE_HEAD = FixedCodec(MONITOR_PAGE_HEAD_SCHEMA, MonitorPageHead)
 
 
 class BitPlace(NamedTuple):
@@ -181,7 +108,7 @@ def monitor_place(monitor_id: int) -> BitPlace:
     """
     check_monitor(monitor_id)
     group, bit = divmod(monitor_id, WORD_BITS)
-    pending = MONITOR_PAGE.offsets["trigger_groups"] + TRIGGER_GROUP.offsets["pending"]
+    pending = MONITOR_PAGE_HEAD.offsets["trigger_groups"] + TRIGGER_GROUP.offsets["pending"]
     return BitPlace(pending + group * TRIGGER_GROUP.size, bit)
 
 
