@@ -70,7 +70,7 @@ PLANTED_SNAPSHOT_FAULTS = [
     PlantedFault(
         "device opened that nobody has open",
         "uio/snapshots.py",
-        "    if not wanted.is_open and not open_channel:",
+        "    if not wanted.is_open and not even_if_closed:",
         "    if False:",
         SNAPSHOT + "a_device_that_nobody_has_open_is_not_opened[0]",
     ),
@@ -106,15 +106,15 @@ PLANTED_SNAPSHOT_FAULTS = [
     PlantedFault(
         "data of the copy 4096 bytes behind its control page",
         "uio/snapshots.py",
-        "    header_size = system.page_size",
-        "    header_size = PAGE_SIZE",
+        "        header_size = rings.halves.header_size",
+        "        header_size = PAGE_SIZE",
         PAGES + "[0-65536]",
     ),
     PlantedFault(
         "number of a node taken for a relid",
         "uio/snapshots.py",
-        '    device = find_device(f"uio{int(which)}" if str(which).isdecimal() else str(which), system)',
-        "    device = find_device(str(which), system)",
+        """    device = find_device(f"uio{name.lstrip('0') or '0'}" if name.isdecimal() else name, system)""",
+        "    device = find_device(name, system)",
         SNAPSHOT + "a_bare_number_is_that_of_the_node_and_never_a_relid",
     ),
     # -- what is shown of it --------------------------------------------------------------------------

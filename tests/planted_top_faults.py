@@ -33,9 +33,33 @@ PLANTED_TOP_FAULTS = [
     PlantedFault(
         "size of a subchannel's rings without its control pages",
         "uio/counters.py",
-        "    size = channel.ring_size // 2 - page_size",
-        "    size = channel.ring_size // 2 - PAGE_SIZE",
+        '        halves = halves_of(channel.ring_size, page_size or PAGE_SIZE, "the file `ring`")',
+        '        halves = halves_of(channel.ring_size, PAGE_SIZE, "the file `ring`")',
         COUNTED + "the_file_of_its_rings_tells_the_size_of_a_subchannels[65536]",
+    ),
+    PlantedFault(
+        "size of a subchannel's rings certain without a page size",
+        "uio/counters.py",
+        "    return Size(halves.ring_size - halves.header_size, assumed=page_size is None)",
+        "    return Size(halves.ring_size - halves.header_size)",
+        COUNTED
+        + "in_a_copy_that_does_not_tell_its_page_size_the_size_of_a_subchannels_rings_is_a_guess[without_node]",
+    ),
+    PlantedFault(
+        "pages of this machine's kernel taken for those of a copy's",
+        "uio/page_sizes.py",
+        "    if system.is_this_machine:",
+        "    if True:",
+        COUNTED + "the_file_of_its_rings_tells_the_size_of_a_subchannels[65536]",
+    ),
+    PlantedFault(
+        "one of several page sizes believed",
+        "uio/page_sizes.py",
+        "    return told.pop() if len(told) == 1 else None",
+        "    return max(told, default=None)",
+        COUNTED
+        + "in_a_copy_that_does_not_tell_its_page_size_the_size_of_a_subchannels_rings_is_a_guess"
+        + "[with_nodes_that_disagree]",
     ),
     PlantedFault(
         "wild index shown as a fill",
@@ -50,6 +74,21 @@ PLANTED_TOP_FAULTS = [
         "        return bool(pending >> monitor % MONITOR_GROUP & 1)",
         "        return bool(pending)",
         COUNTED + "of_a_group_of_monitored_channels_each_has_its_own_bit[32-6-False]",
+    ),
+    # -- JSON --------------------------------------------------------------------------------------
+    PlantedFault(
+        "class called otherwise than in the list of devices",
+        "cli/top_json.py",
+        '        "class_name": device.class_name,',
+        '        "class_name": device.name,',
+        TOP + "what_the_json_of_devices_has_too_is_called_the_same_there",
+    ),
+    PlantedFault(
+        "key of a channel that nothing documents",
+        "cli/top_json.py",
+        '        "cpu": channel.cpu,',
+        '        "cpu": channel.cpu, "latency": channel.latency,',
+        TOP + "every_key_of_the_json_is_documented",
     ),
     # -- the table ---------------------------------------------------------------------------------
     PlantedFault(
@@ -67,11 +106,39 @@ PLANTED_TOP_FAULTS = [
         TOP + "the_sorted_column_is_among_those_that_a_narrow_screen_keeps",
     ),
     PlantedFault(
-        "ring with a packet shown as an empty one",
+        "ring with a packet shown as an eighth full",
         "cli/top_text.py",
-        "    full = ceil(fraction * length)",
-        "    full = int(fraction * length)",
-        TOP + "a_bar_tells_how_full_a_ring_is[fill1-#.......  <1%]",
+        "    full, rest = divmod(int(fraction * length * steps + 0.5), steps)",
+        "    full, rest = divmod(int(fraction * length * steps + 0.999), steps)",
+        TOP + "a_bar_tells_how_full_a_ring_is",
+    ),
+    PlantedFault(
+        "message broken inside a word",
+        "cli/top_text.py",
+        '            first = first[: first.rindex(" ")]',
+        "            pass",
+        TOP + "a_message_breaks_between_words",
+    ),
+    PlantedFault(
+        "help that goes on without a word",
+        "cli/top_table.py",
+        "    if page and view.help_top + page < len(text):",
+        "    if False:",
+        TOP + "the_help_is_whole_at_any_width_and_says_where_there_is_more",
+    ),
+    PlantedFault(
+        "columns known by small letters alone",
+        "cli/top_command.py",
+        "    if text.lower() in COLUMN_NAMES:",
+        "    if text in COLUMN_NAMES:",
+        TOP + "what_stands_above_a_column_is_its_name",
+    ),
+    PlantedFault(
+        "filter that leaves nothing and all is well",
+        "cli/top_command.py",
+        "    return 1 if broken or not found else 0",
+        "    return 1 if broken else 0",
+        TOP + "a_filter_that_leaves_nothing_ends_with_1_as_that_of_devices_does",
     ),
     PlantedFault(
         "cursor that follows the first row it was on",
@@ -101,6 +168,13 @@ PLANTED_TOP_FAULTS = [
         "                curses.endwin()",
         "                pass",
         SCREEN + "the_screen_shows_the_channels_and_q_leaves_the_terminal_as_it_was",
+    ),
+    PlantedFault(
+        "byte that is no character not left out",
+        "cli/top_screen.py",
+        '        self._characters = getincrementaldecoder(window.encoding)("ignore")',
+        '        self._characters = getincrementaldecoder(window.encoding)("strict")',
+        SCREEN + "bytes_that_are_no_character_are_no_key_and_hide_none",
     ),
     PlantedFault(
         "colour in spite of NO_COLOR",

@@ -14,6 +14,7 @@ SYSTEM = "uio/test_system.py::test_"
 DEVICES = "uio/test_devices.py::test_"
 FINDING = "uio/test_finding_devices.py::test_"
 REMOVED = FINDING + "what_is_removed_at_any_moment_is_shown_whole_or_left_out"
+ATTACHED = "uio/test_attached.py::test_"
 COMMAND = "cli/test_devices.py::test_"
 
 PLANTED_UIO_DEVICES_FAULTS = [
@@ -65,7 +66,7 @@ PLANTED_UIO_DEVICES_FAULTS = [
         "removed channel shown by what was read of it before",
         "uio/devices.py",
         "        if system.exists(folder):",
-        "        if folder:",
+        "        if any(value is not None for value in files.values()):",
         REMOVED + "[channel]",
     ),
     PlantedFault(
@@ -103,6 +104,42 @@ PLANTED_UIO_DEVICES_FAULTS = [
         "            return device_class(wanted) == self.device_class",
         FINDING + "a_service_is_of_the_class_of_sockets_and_of_its_own",
     ),
+    PlantedFault(
+        "kind that nobody knows found by no name",
+        "uio/device_files.py",
+        "            return self.device_class is None",
+        "            return False",
+        FINDING + "a_device_has_these_names",
+    ),
+    # -- what hangs below it ---------------------------------------------------------------------------
+    PlantedFault(
+        "links to other devices followed",
+        "uio/system.py",
+        "                return sorted(one.name for one in entries if one.is_dir(follow_symlinks=False))",
+        "                return sorted(one.name for one in entries if one.is_dir())",
+        ATTACHED + "links_are_not_followed",
+    ),
+    PlantedFault(
+        "disk of an NVMe controller not found",
+        "uio/attached.py",
+        '    return around if around in (INTERFACE, DISK) else system.link_name(f"{place}/subsystem")',
+        "    return around",
+        ATTACHED + "what_a_pci_device_carries_is_found_below_it",
+    ),
+    PlantedFault(
+        "every folder of a device looked into",
+        "uio/attached.py",
+        "            elif len(waiting) < MOST_FOLDERS:",
+        "            elif len(waiting) < 2 * MOST_FOLDERS:",
+        ATTACHED + "no_more_than_so_many_folders_are_looked_into",
+    ),
+    PlantedFault(
+        "interface not taken for a name of its card",
+        "uio/device_files.py",
+        "        return self.interfaces + self.disks",
+        "        return self.disks",
+        ATTACHED + "of_two_network_cards_each_has_its_own_interface",
+    ),
     # -- the command ---------------------------------------------------------------------------------
     PlantedFault(
         "zero shown as missing",
@@ -112,6 +149,13 @@ PLANTED_UIO_DEVICES_FAULTS = [
         COMMAND + "the_text_is_as_expected[devices-v]",
     ),
     PlantedFault(
+        "unknown refused as the name of a class",
+        "cli/devices_command.py",
+        "    if device_class(text) is not None or text.lower() == UNKNOWN_NAME:",
+        "    if device_class(text) is not None:",
+        COMMAND + "filters_leave_these_devices",
+    ),
+    PlantedFault(
         "devices without a driver not found",
         "cli/devices_command.py",
         "        return device.driver is None",
@@ -119,10 +163,24 @@ PLANTED_UIO_DEVICES_FAULTS = [
         COMMAND + "filters_leave_these_devices",
     ),
     PlantedFault(
+        "named device not there and all is well",
+        "cli/devices_command.py",
+        "        report(why_missing(name, system))",
+        "        pass",
+        COMMAND + "a_device_that_is_named_and_not_there_is_told",
+    ),
+    PlantedFault(
+        "kind that is known taken for a slip of the pen",
+        "uio/naming.py",
+        "    near = None if device_class(wanted) is not None else nearest(wanted, devices)",
+        "    near = nearest(wanted, devices)",
+        FINDING + "a_device_that_is_not_there_cannot_be_found",
+    ),
+    PlantedFault(
         "no device left and all is well",
         "cli/devices_command.py",
-        "    return 1 if found and not devices else 0",
-        "    return 0",
+        "    return 1 if missing or (found and not devices) else 0",
+        "    return 1 if missing else 0",
         COMMAND + "filters_that_leave_nothing_end_as_grep_does",
     ),
 ]

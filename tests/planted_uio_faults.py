@@ -11,6 +11,7 @@ __all__ = ["PLANTED_UIO_FAULTS"]
 
 GIVE_UP = "channel/test_give_up.py::test_"
 ENDS_ALL = GIVE_UP + "a_channel_that_was_given_up_ends_every_call_and_touches_no_ring"
+SENDER = "uio/test_double_revoked.py::test_a_sender_that_never_waits_stores_no_more_once_a_signal_found_the_device_gone[late-interrupt]"
 OBSERVING = "uio/test_observing.py::test_"
 
 PLANTED_UIO_FAULTS = [
@@ -25,29 +26,57 @@ PLANTED_UIO_FAULTS = [
         "ring touched after its memory is gone",
         "channel/direction.py",
         "        self.closed = True  # the last: whoever sees it finds why",
-        "        pass",
+        "        self.signal.peer_closed = True",
         ENDS_ALL,
     ),
     PlantedFault(
         "closed here, and said to be the other side's doing",
         "channel/direction.py",
         "        self._ending = ChannelClosed",
-        "        pass",
+        "        self._ending = self._ending or ChannelClosed",
         ENDS_ALL,
     ),
     PlantedFault(
         "ring shown after its memory is gone",
         "channel/common.py",
         "        if self._given_up:",
-        "        if False:",
+        "        if self._given_up and self.peer_closed:",
         ENDS_ALL,
     ),
     PlantedFault(
-        "observer that looks at a revoked device",
+        "observer that looks at memory that is somebody else's",
         "uio/observing.py",
-        "            self._gone = True",
-        "            pass",
-        OBSERVING + "a_revoked_device_ends_a_wait_and_is_looked_at_no_more",
+        "        if revoked or now is None or not now.is_open:",
+        "        if revoked:",
+        OBSERVING + "memory_that_was_given_to_somebody_else_is_not_looked_at",
+    ),
+    PlantedFault(
+        "observer that opens again what its user has closed",
+        "uio/observing.py",
+        "                self._check_open()  # or to open the device would open the channel, and empty its rings",
+        "                pass",
+        OBSERVING + "a_channel_that_its_user_has_closed_is_not_opened_again_to_listen",
+    ),
+    PlantedFault(
+        "bytes copied without asking whether they are there",
+        "uio/fading_memory.py",
+        "            copied = os.pwrite(self._descriptor, view, 0)",
+        "            copied = os.pwrite(self._descriptor, bytes(view), 0)",
+        OBSERVING + "memory_that_is_taken_away_is_an_error_and_not_the_end_of_the_process",
+    ),
+    PlantedFault(
+        "wait of an observer that outlives it",
+        "uio/observing.py",
+        "            waiters.close(self._held.close)",
+        "            self._held.close()",
+        OBSERVING + "closing_ends_the_waits_of_other_threads[None]",
+    ),
+    PlantedFault(
+        "sender that is not told that the device is gone",
+        "uio/signal.py",
+        "        if self._ring() is False:",
+        "        if self._ring() is None:",
+        SENDER,
     ),
     PlantedFault(
         "observer that may store",

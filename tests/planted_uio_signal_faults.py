@@ -23,6 +23,20 @@ PLANTED_UIO_SIGNAL_FAULTS = [
         "memory/atomic_words.py",
         "        self._set: Operation = partial(futex, ctypes.byref(word), encoded(SET, bit))",
         '        self._set: Operation = lambda: setattr(word, "value", word.value | 1 << bit)',
+        ATOMIC + "what_another_stores_between_any_two_steps_of_an_operation_stays[set]",
+    ),
+    PlantedFault(
+        "load, AND and store where one operation is needed",
+        "memory/atomic_words.py",
+        "        self._clear: Operation = partial(futex, ctypes.byref(word), encoded(CLEAR, bit))",
+        '        self._clear: Operation = lambda: setattr(word, "value", word.value & ~(1 << bit))',
+        ATOMIC + "what_another_stores_between_any_two_steps_of_an_operation_stays[clear]",
+    ),
+    PlantedFault(
+        "errno of a system call not kept",
+        "memory/atomic_words.py",
+        "    system_call = ctypes.PyDLL(None, use_errno=True).syscall",
+        "    system_call = ctypes.PyDLL(None).syscall",
         ATOMIC + "memory_that_is_gone_is_an_error_and_does_not_end_the_process",
     ),
     PlantedFault(
@@ -43,7 +57,7 @@ PLANTED_UIO_SIGNAL_FAULTS = [
         "forbidden operation noticed when it is needed",
         "memory/atomic_words.py",
         "    if call(ctypes.byref(tried), encoded(SET, 31)) or tried.value != 1 | 1 << 31:  # such as in a sandbox",
-        "    if False:",
+        "    if call(ctypes.byref(tried), encoded(SET, 31)) > 0:",
         ATOMIC + "a_system_that_forbids_the_call_is_refused_when_the_bit_is_made",
     ),
     # -- where the bits are ------------------------------------------------------------------------
@@ -63,11 +77,18 @@ PLANTED_UIO_SIGNAL_FAULTS = [
     ),
     # -- doorbells ---------------------------------------------------------------------------------
     PlantedFault(
-        "monitored channel signaled through the device",
+        "monitor 0 taken for no monitor",
         "uio/monitor.py",
         "    if channel.monitor_id is None:",
         "    if not channel.monitor_id:",
         MONITOR + "a_monitored_channel_is_never_signaled_through_the_device[0]",
+    ),
+    PlantedFault(
+        "channel's bit left out",
+        "uio/monitor.py",
+        "            AtomicBit(interrupt_page, channel.offset, channel.bit),",
+        "            # its monitor's alone, as DPDK sets it",
+        MONITOR + "a_monitored_channel_sets_its_bit_in_both_pages",
     ),
     PlantedFault(
         "monitor's bit before the channel's",
@@ -86,23 +107,23 @@ PLANTED_UIO_SIGNAL_FAULTS = [
     PlantedFault(
         "host that was not told of which nobody hears",
         "uio/monitor.py",
-        "            if error.errno not in GONE:",
-        "            if False:",
+        "            if error.errno in GONE:",
+        "            if error.errno in GONE | {errno.EPERM, errno.EBADF}:",
         MONITOR + "a_host_that_could_not_be_told_is_a_device_error[EPERM]",
     ),
     # -- signals -----------------------------------------------------------------------------------
     PlantedFault(
-        "revoked device that is watched for ever",
+        "error of a revoked device taken for nothing to read",
         "uio/signal.py",
-        "            self._poller.unregister(self._device)",
-        "            pass",
+        "        except (BlockingIOError, InterruptedError):",
+        "        except OSError:",
         SIGNAL + "a_revoked_device_ends_one_wait_and_is_never_read_again[EIO]",
     ),
     PlantedFault(
         "revocation that whoever waits keeps to itself",
         "uio/signal.py",
-        "            self.on_revoked()  # first: an interrupt in between leaves the device to be found gone again",
-        "            pass",
+        "        self.on_revoked()",
+        "        self.wake()",
         SIGNAL + "who_waits_says_at_once_that_the_device_was_revoked_and_says_it_once",
     ),
     PlantedFault(
@@ -114,24 +135,24 @@ PLANTED_UIO_SIGNAL_FAULTS = [
     ),
     PlantedFault(
         "device read when only this side has woken",
-        "uio/signal.py",
-        "            if descriptor == self._device:",
-        "            if True:",
+        "channel/polled_signal.py",
+        "            if descriptor != self._quiet:",
+        "            if _ & select.EPOLLIN:",
         SIGNAL + "the_device_is_read_once_for_each_wait_that_it_ends_and_never_else",
     ),
     PlantedFault(
         "copy of the device kept by a forked child",
-        "uio/signal.py",
+        "channel/polled_signal.py",
         "    os.register_at_fork(after_in_child=abandon_all)",
-        "    pass",
+        "    os.register_at_fork(after_in_parent=abandon_all)",
         SIGNAL + "a_forked_child_has_no_part_in_a_signal_and_disturbs_nothing",
     ),
     # -- the system calls --------------------------------------------------------------------------
     PlantedFault(
         "private map that nobody shares",
         "uio/node.py",
-        "            mmap.MAP_SHARED,",
-        "            mmap.MAP_PRIVATE,",
+        "            access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ,",
+        "            access=mmap.ACCESS_COPY if writable else mmap.ACCESS_READ,",
         NODE + "maps_stand_at_their_offsets_and_are_shared",
     ),
 ]

@@ -201,19 +201,26 @@ class Program:
         self.screen = Screen(columns, lines)
         self.status: int | None = None
         wanted = {**environment(), "TERM": "linux", "LC_ALL": "C.UTF-8", **(variables or {})}
+        wait, go = os.pipe()
         self.pid, self.master = pty.fork()
         if self.pid == 0:
             status = 70
             try:
+                os.close(go)
+                os.read(wait, 1)  # until the other end is closed, and how the terminal looks is known
+                os.close(wait)
                 fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("4H", lines, columns, 0, 0))
                 os.environ.clear()
                 os.environ.update({name: value for name, value in wanted.items() if value is not None})
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background it is ignored
                 if not callable(run):
                     os.execvp(run[0], run)
                 status = run_here(run)
             finally:
                 os._exit(status)
         self._looks = termios.tcgetattr(self.master)
+        os.close(wait)
+        os.close(go)
 
     def __enter__(self) -> Program:  # noqa: PYI034 - Self came with Python 3.11
         return self
@@ -227,8 +234,8 @@ class Program:
         if self.master >= 0:
             os.close(self.master)
 
-    def type(self, keys: str) -> None:
-        os.write(self.master, keys.encode())
+    def type(self, keys: str | bytes) -> None:
+        os.write(self.master, keys.encode() if isinstance(keys, str) else keys)
 
     def resize(self, columns: int, lines: int) -> None:
         import fcntl
@@ -263,6 +270,10 @@ class Program:
         while self.read(deadline):
             pass
         assert monotonic() < deadline, f"it goes on:\n{self.screen.text}"
+        return self.wait()
+
+    def wait(self) -> int:
+        """As `ended`, of one that is known to end."""
         self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         return self.status
 

@@ -22,6 +22,9 @@ NIC = "11111111-0000-4000-8000-000000000001"
 FILE_COPY = "22222222-0000-4000-8000-000000000002"
 NIC_PLACE = f"sys/bus/vmbus/devices/{NIC}"
 
+#: How a refusal ends that an option would change.
+BY_FORCE = "; it is left where it is: --force takes it all the same"
+
 
 class Machine:
     """A guest that the commands take for this machine."""
@@ -112,11 +115,16 @@ def test_a_device_that_another_driver_has_needs_no_unbinding(machine, monkeypatc
     assert machine.lines("unbind", NIC, "--dry-run") == [f"# {says[0]}"]
 
 
-def test_a_driver_that_takes_it_again_makes_the_status_1(machine):
+def test_a_driver_that_takes_it_again_is_an_error_that_says_what_would_keep_it_from_that(machine):
     machine.lines("bind", "file-copy")
     machine.core.built_in[UIO] = ["file-copy"]
-    (says,) = machine.lines("unbind", "file-copy", status=1)
-    assert "uio_hv_generic has taken it again" in says
+    before = machine.core.snapshot()
+    ending = run("unbind", "file-copy", "--force")
+    assert ending.status == 2 and ending.out == ""
+    assert f"uio_hv_generic has taken {FILE_COPY} again" in ending.err
+    assert f"`vmbus unbind {FILE_COPY} --remove-id`" in ending.err
+    assert ending.err.endswith("; all is as it was before\n")
+    assert machine.core.snapshot() == before
 
 
 @pytest.mark.parametrize("command", ["bind", "unbind"])
@@ -133,20 +141,25 @@ def test_a_dry_run_prints_lines_of_shell_changes_nothing_and_needs_no_rights(mac
     assert f"echo -n {NIC} > /sys/bus/vmbus/drivers/{UIO}/{command}" in lines
 
 
-def test_a_dry_run_says_what_would_be_refused_in_a_comment(machine):
+def test_a_dry_run_prints_nothing_for_a_shell_where_the_command_refuses_but_the_same_error(machine):
     carry_the_default_route(machine)
-    first, *others = machine.lines("bind", NIC, "--dry-run")
-    assert first.startswith(f"# network {NIC} carries the default route (IPv4 through eth0); ")
-    assert machine.lines("bind", NIC, "--dry-run", "--force") == others
-    machine.lines("bind", NIC, "--force")
-    first, *others = machine.lines("unbind", NIC, "--dry-run")
-    assert first.startswith(f"# network {NIC} is open: ")
-    assert machine.lines("unbind", NIC, "--dry-run", "--force") == others
+    for command, why in (
+        ("bind", "carries the default route (IPv4 through eth0); "),
+        ("unbind", "is open: "),
+    ):
+        ending = run(command, NIC, "--dry-run")
+        assert (ending.status, ending.out) == (2, "")
+        assert ending.err == run(command, NIC).err
+        assert ending.err.startswith(f"vmbus: network {NIC} {why}") and ending.err.endswith(f"{BY_FORCE}\n")
+        lines = machine.lines(command, NIC, "--dry-run", "--force")
+        assert f"echo -n {NIC} > /sys/bus/vmbus/drivers/{UIO}/{command}" in lines
+        machine.lines(command, NIC, "--force")
 
 
 def test_a_dry_run_looks_at_a_copy_and_nothing_else_does(tmp_path):
     core = DriverCore(tmp_path)
     core.add_device("network", NIC, 14, driver="hv_netvsc")
+    core.say_that_nothing_is_in_use()
     before = core.snapshot()
     for command in ("bind", "unbind"):
         ending = run(command, NIC, "--root", core.root)
@@ -166,11 +179,17 @@ def test_those_who_are_not_root_are_told_before_anything_is_written(machine, mon
 def test_a_device_that_the_system_needs_is_refused_by_what_it_is_for_unless_forced(machine):
     carry_the_default_route(machine)
     said = machine.refusal("bind", NIC)
-    assert f"network {NIC} carries the default route (IPv4 through eth0)" in said and "--force" in said
+    assert f"network {NIC} carries the default route (IPv4 through eth0){BY_FORCE}\n" in said
     assert machine.lines("bind", NIC, "--force")
     said = machine.refusal("unbind", NIC)
-    assert "a program has /dev/uio0" in said and "--force" in said
+    assert "a program has /dev/uio0" in said and said.endswith(f"{BY_FORCE}\n")
     assert machine.lines("unbind", NIC, "--force") == [f"network {NIC}: hv_netvsc has it now"]
+
+
+def test_what_is_in_use_only_when_it_is_taken_is_refused_by_the_option_too(machine, monkeypatch):
+    monkeypatch.setattr("vmbus.cli.bind_command.refuse_in_use", lambda device, system: None)
+    carry_the_default_route(machine)
+    assert machine.refusal("bind", NIC).endswith(f"{BY_FORCE}\n")
 
 
 def test_a_socket_is_refused_with_what_opens_it(machine):
@@ -184,6 +203,8 @@ def test_a_socket_is_refused_with_what_opens_it(machine):
     ("words", "says"),
     [
         (["bind"], "required: DEVICE"),
+        (["bind", " "], "DEVICE is empty: which device?"),
+        (["bind", NIC, FILE_COPY], f"unrecognized arguments: {FILE_COPY}"),
         (["bind", "scsi"], "no device scsi; there are file-copy, network"),
         (["bind", NIC, "--timeout", "soon"], "soon: seconds, from 0 to 3600"),
         (["bind", NIC, "--timeout", "nan"], "nan: seconds"),
@@ -208,7 +229,7 @@ def test_a_refusal_of_the_system_says_that_all_is_as_it_was(machine):
 def test_a_node_is_waited_for_as_long_as_was_said(machine):
     machine.core.late = 1000
     ending = run("bind", NIC, "--timeout", "0")
-    assert ending.status == 2 and "no node has appeared in 0 s; all is as it was before" in ending.err
+    assert ending.status == 2 and "no node has appeared after 0 s; all is as it was before" in ending.err
 
 
 @pytest.mark.parametrize(("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)])

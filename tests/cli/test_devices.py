@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.documented import documented_keys, keys_in
 from tests.cli.running import Ending, run
 from tests.uio.guest_tree import GuestTree
 from tests.uio.realistic_guest import NETWORK, UNKNOWN_CLASS, instance_of, realistic_guest
+from vmbus.cli import devices_json
+from vmbus.errors import DeviceError
+from vmbus.uio import find_device
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs links")
 
@@ -33,7 +37,8 @@ CASES = {
 #: The keys of the JSON, which are promised; and of those, the files in sysfs.
 RING_FILES = ("write_index", "read_index", "intr_mask", "read_bytes_avail", "write_bytes_avail")
 DEVICE_KEYS = {
-    *("instance", "path", "class_name", "class_description", "hvsock_port", "driver", "uio", "open"),
+    *("instance_id", "path", "class_name", "class_description", "hvsock_port", "driver", "uio", "open"),
+    *("interfaces", "disks"),
     *("state_name", "id", "class_id", "device_id", "vendor", "device", "state", "modalias", "numa_node"),
     *("driver_override", "monitor_id", "channel_vp_mapping", "channels", "maps"),
     *(f"out_{name}" for name in (*RING_FILES, "data_size")),
@@ -165,6 +170,14 @@ def test_one_long_name_does_not_push_the_columns_of_others_away(tree):
     assert [len(line) < 130 for line in devices(tree).out.splitlines()] == [True, False, True]
 
 
+def test_of_a_great_many_disks_the_first_are_named_and_all_by_v(tree):
+    tree.add_device("scsi", "one", 9)
+    for number in range(6):
+        tree.add_disk("one", f"sd{number}", host=number)
+    assert devices(tree).out.endswith("synthetic SCSI controller, sd0, sd1, sd2, sd3, and 2 more\n")
+    assert "carries   sd0 sd1 sd2 sd3 sd4 sd5\n" in devices(tree, "-v").out
+
+
 def test_a_bus_without_devices_is_an_empty_list(tree):
     shown = devices(tree)
     assert shown.out.split()[0] == "RELID"
@@ -188,9 +201,16 @@ def test_the_json_has_the_promised_keys_and_all_files(guest):
             assert channel.keys() == CHANNEL_KEYS
 
 
+def test_every_key_of_the_json_is_documented_unless_it_is_the_name_of_a_file(guest):
+    keys, documented = keys_in(devices(guest, "--json").document), documented_keys(devices_json)
+    files = {path.name for path in (guest.root / "sys/bus/vmbus/devices").rglob("*")}
+    assert documented - keys == set()
+    assert keys - documented - files == set()
+
+
 def test_the_json_of_a_device_has_what_its_files_say(guest):
     (device,) = devices(guest, "--json", NETWORK).document["devices"]
-    assert device["instance"] == device["device_id"] == instance_of(NETWORK)
+    assert device["instance_id"] == device["device_id"] == instance_of(NETWORK)
     assert device["path"] == str(guest.device_folder(instance_of(NETWORK)))
     assert (device["class_name"], device["class_id"]) == ("network", "f8615163-df3e-46c5-913f-f2d2f965ed0e")
     assert (device["id"], device["vendor"], device["device"], device["numa_node"]) == (14, 0x1414, 3, 0)
@@ -249,8 +269,8 @@ def test_the_json_of_a_bare_device_is_null_for_null(tree):
     (device,) = document["devices"]
     present = {name: value for name, value in device.items() if value is not None}
     path = str(tree.device_folder("bare"))
-    empty = {"channels": [], "channel_vp_mapping": [], "maps": []}
-    assert present == {"instance": "bare", "path": path, "open": False, **empty}
+    empty = {key: [] for key in ("interfaces", "disks", "channels", "channel_vp_mapping", "maps")}
+    assert present == {"instance_id": "bare", "path": path, "open": False, **empty}
 
 
 # -- filters -----------------------------------------------------------------------------------------
@@ -265,6 +285,8 @@ def test_the_json_of_a_bare_device_is_null_for_null(tree):
         (["--class", "hvsock"], [25, 26]),
         (["--class", "00000400-facb-11e6-bd58-64006a7986d3"], [25]),
         (["--class", UNKNOWN_CLASS], [27]),
+        (["--class", "unknown"], [27]),
+        (["--class", "Unknown", "--class", "mouse"], [7, 27]),
         (["--class", "scsi", "--class", "kvp"], [5, 9]),
         (["--name", "integration service"], [2, 3, 4, 5]),
         (["--name", "VSC"], [9, 14]),
@@ -281,6 +303,9 @@ def test_the_json_of_a_bare_device_is_null_for_null(tree):
         (["hv_utils", "--class", "heartbeat"], [3]),
         (["14", "uio0", "mouse"], [7, 14, 24]),
         ([instance_of(8)], [8]),
+        (["eth0"], [14]),
+        (["/dev/sda"], [9]),
+        (["--name", "eth"], [14]),
     ],
 )
 def test_filters_leave_these_devices(guest, words, found):
@@ -290,7 +315,6 @@ def test_filters_leave_these_devices(guest, words, found):
 @pytest.mark.parametrize(
     "words",
     [
-        ["99"],
         ["--class", "ide"],
         ["--name", "floppy"],
         ["--relid", "99"],
@@ -307,9 +331,42 @@ def test_filters_that_leave_nothing_end_as_grep_does(guest, words):
 
 
 @pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("netwrok", "no device netwrok (did you mean network?)"),
+        ("hv_nettvsc", "no device hv_nettvsc (did you mean hv_netvsc?)"),
+        ("uio7", "no device uio7; uio_hv_generic has uio0: file-copy"),
+        ("16", "no device 16; that is a subchannel of 14 (eth0), network"),
+        ("99", "no device 99; there are balloon, "),
+        ("ide", "no device ide; there are balloon, "),
+    ],
+)
+def test_a_device_that_is_named_and_not_there_is_told(guest, name, complaint):
+    for form in ([], ["--json"]):
+        ending = devices(guest, name, *form)
+        assert (ending.status, ending.err.count("\n")) == (1, 1)
+        assert ending.err.startswith(f"vmbus: {complaint}")
+        assert find_refusal(guest, name) in ending.err
+
+
+def find_refusal(guest: GuestTree, name: str) -> str:
+    """What whoever needs one device is told."""
+    with pytest.raises(DeviceError) as refused:
+        find_device(name, guest.root)
+    return refused.value.strerror
+
+
+def test_the_others_are_listed_beside_a_device_that_is_not_there(guest):
+    ending = devices(guest, "14", "netwrok")
+    assert [line.split()[0] for line in ending.out.splitlines()[1:]] == ["14"]
+    assert (ending.status, ending.err) == (1, "vmbus: no device netwrok (did you mean network?)\n")
+
+
+@pytest.mark.parametrize(
     ("words", "complaint"),
     [
         (["--class", "netwerk"], "netwerk is no class; did you mean network?"),
+        (["--class", "unknwon"], "unknwon is no class; did you mean unknown?"),
         (["--class", "%%%"], "%%% is no class; there is activation, "),
         (["--relid", "x"], "'x' is no number"),
         (["--root"], "expected one argument"),

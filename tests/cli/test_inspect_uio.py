@@ -225,7 +225,7 @@ def test_a_device_that_nobody_has_open_is_refused_and_what_open_would_do_is_said
     node = add_live_device(tree, is_open=False)
     refused = run(command, "--uio", 0, "--root", tree.root)
     assert refused.status == 2
-    for words in ("nobody has uio0", "zero their control pages", "--open"):
+    for words in ("nobody has uio0", "zero their control pages; --open does that, and closes it again\n"):
         assert words in refused.err
     assert run(command, "--uio", 0, "--root", tree.root, "--open").status == 0
     assert node.read_bytes() == OUTBOUND + INBOUND
@@ -234,10 +234,10 @@ def test_a_device_that_nobody_has_open_is_refused_and_what_open_would_do_is_said
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--uio", "3"], "no device uio3"),
+        (["--uio", "3"], "no device uio3; uio_hv_generic has uio0: "),
         (["--uio", "network"], "no device network"),
         (["--uio", "0", "--channel", "15"], "has no channel 15; it has 14"),
-        (["--uio", "0", "--channel", "23", "--open"], "channel 23 is a subchannel"),
+        (["--uio", "0", "--channel", "23", "--open"], "only the kernel opens: leave out --open\n"),
     ],
 )
 def test_what_is_not_there_is_one_line(tree, words, said):

@@ -25,14 +25,17 @@ from hypothesis.strategies import (
     text,
 )
 
+from tests.cli.documented import documented_keys, keys_in
 from tests.cli.running import run
 from tests.uio.guest_tree import GuestTree
-from vmbus.cli import top_command, top_screen
-from vmbus.cli.top_columns import COLUMN_NAMES, sorted_rows
+from tests.uio.realistic_guest import realistic_guest
+from vmbus.cli import top_command, top_json, top_screen
+from vmbus.cli.top_columns import COLUMN_NAMES, COLUMNS, column, sorted_rows
+from vmbus.cli.top_help import HELP
 from vmbus.cli.top_keys import press
-from vmbus.cli.top_loop import GONE, REDRAW, picture_of, watch
-from vmbus.cli.top_table import screen_lines
-from vmbus.cli.top_text import ASCII, BLOCKS, fill_text, rate_text
+from vmbus.cli.top_loop import REDRAW, TERMINAL_GONE, picture_of, watch
+from vmbus.cli.top_table import MORE, screen_lines
+from vmbus.cli.top_text import ASCII, BLOCKS, HALVES, fill_text, rate_text
 from vmbus.cli.top_view import Picture, View, matches
 from vmbus.uio import COUNTERS, ChannelRow, Counter, Fill, Sample, take_sample
 
@@ -57,6 +60,8 @@ def made_tree(root):
     tree.add_device("scsi", SCSI, 7, driver="hv_storvsc")
     tree.add_device("network", NETWORK, 14, driver="hv_netvsc")
     tree.add_channel(NETWORK, 15, 1)
+    tree.add_interface(NETWORK, "eth0")
+    tree.add_disk(SCSI, "sda")
     tree.add_device("video", VIDEO, 20, is_open=False)
     return tree
 
@@ -113,6 +118,30 @@ def test_once_prints_one_table_of_two_samples(tree, no_wait):
     assert len(no_wait) == 1
 
 
+def test_once_with_count_is_so_many_tables(tree, no_wait):
+    tables = run("top", "--root", tree.root, "--once", "--count", 3).out.split("\n\n")
+    assert [table.splitlines()[0].split()[0] for table in tables] == ["3"] * 3
+    assert len(no_wait) == 3
+
+
+@pytest.mark.parametrize("form", ["--once", "--json"])
+def test_a_filter_that_leaves_nothing_ends_with_1_as_that_of_devices_does(still_tree, form):
+    words = ("top", "--root", still_tree.root, "--interval", 0, form, "--filter")
+    assert [run(*words, which).status for which in ("zzz", "eth0")] == [1, 0]
+
+
+@pytest.mark.parametrize("heading", [one.heading for one in COLUMNS])
+def test_what_stands_above_a_column_is_its_name(still_tree, heading):
+    words = ("top", "--root", still_tree.root, "--once", "--interval", 0, "--sort")
+    assert run(*words, heading).out == run(*words, heading.lower()).out
+    assert column(heading.lower()).heading == heading
+
+
+def test_reverse_sorts_the_other_way_round(still_tree):
+    lines = run("top", "--root", still_tree.root, "--once", "--interval", 0, "--reverse").out.splitlines()
+    assert [line.split()[1] for line in lines[2:]] == ["20", "15", "14", "7"]
+
+
 def test_once_with_interval_0_is_one_sample_without_rates(tree, no_wait):
     ending = run("top", "--root", tree.root, "--once", "--interval", 0)
     assert ending.out.startswith("3 devices, 4 channels, no rates\n")
@@ -124,12 +153,12 @@ def test_json_is_one_object_with_every_number_and_null_for_what_is_not_known(tre
     ending = run("top", "--root", tree.root, "--json", "--filter", "14")
     (document,) = ending.objects
     assert document["schema"] == "vmbus.top/1"
-    assert document["devices"] == 3
+    assert document["device_count"] == 3
     assert document["problem"] is None
     assert document["seconds"] >= 0
     (channel,) = document["channels"]
     assert channel["instance_id"] == NETWORK
-    assert (channel["name"], channel["driver"], channel["uio"]) == ("network", "hv_netvsc", None)
+    assert (channel["class_name"], channel["driver"], channel["uio"]) == ("network", "hv_netvsc", None)
     assert (channel["relid"], channel["subchannel_id"], channel["cpu"]) == (14, 0, 0)
     assert (channel["pending"], channel["monitor_id"], channel["signal_pending"]) == (8, 3, True)
     assert (channel["interrupts"], channel["events"]) == (0, None)
@@ -143,8 +172,28 @@ def test_json_is_one_object_with_every_number_and_null_for_what_is_not_known(tre
     assert set(COUNTERS) == channel["rates"].keys()
 
 
+def test_every_key_of_the_json_is_documented(still_tree):
+    (document,) = run("top", "--root", still_tree.root, "--json", "--interval", 0).objects
+    assert keys_in(document) == documented_keys(top_json)
+
+
+def test_what_the_json_of_devices_has_too_is_called_the_same_there(tmp_path):
+    tree = realistic_guest(tmp_path)
+    (sample,) = run("top", "--root", tree.root, "--json", "--interval", 0).objects
+    listed = run("devices", "--root", tree.root, "--json").document["devices"]
+    devices = {device["instance_id"]: device for device in listed}
+    assert sample["device_count"] == len(devices)
+    assert len(sample["channels"]) == sum(len(device["channels"]) for device in listed)
+    for row in sample["channels"]:
+        device = devices[row["instance_id"]]
+        (channel,) = (one for one in device["channels"] if one["relid"] == row["relid"])
+        known = device | channel
+        assert row.keys() - known.keys() == {"outbound", "inbound", "signal_pending", "rates"}
+        assert {key: known[key] for key in row.keys() & known.keys()}.items() <= row.items()
+
+
 def test_json_with_count_is_an_object_a_sample_each_with_rates(tree, no_wait):
-    ending = run("top", "--root", tree.root, "--json", "--count", 3, "--sort", "interrupts")
+    ending = run("top", "--root", tree.root, "--json", "--count", 3, "--sort", "INT/s")
     assert len(ending.out.splitlines()) == len(no_wait) == 3
     for one in ending.objects:
         first = one["channels"][0]
@@ -179,7 +228,7 @@ def test_where_there_is_no_vmbus_that_is_one_line_and_2(tmp_path):
     [
         ([], "this is no terminal"),
         (["--count", "3"], "this is no terminal"),
-        (["--once", "--count", "2"], "--once is one table"),
+        (["--once", "--interval", "0", "--count", "2"], "--interval 0 is one sample"),
         (["--interval", "0"], "--interval 0 is one sample"),
         (["--json", "--interval", "0", "--count", "2"], "--interval 0 is one sample"),
         (["--interval", "0.05"], "from 0.1 to 3600 seconds"),
@@ -187,7 +236,8 @@ def test_where_there_is_no_vmbus_that_is_one_line_and_2(tmp_path):
         (["--interval", "-1"], "--interval"),
         (["--count", "0"], "from 1"),
         (["--count", "٣"], "from 1"),
-        (["--sort", "speed"], "invalid choice: 'speed'"),
+        (["--sort", "speed"], "'speed' is no column; there is device, relid, "),
+        (["--sort", "interupts"], "'interupts' is no column; did you mean interrupts?"),
     ],
 )
 def test_what_cannot_be_done_is_one_line_and_2(still_tree, words, message):
@@ -294,7 +344,7 @@ def test_a_look_that_takes_longer_than_the_interval_is_followed_by_as_long_a_res
 
 
 def test_it_ends_when_the_terminal_is_gone(still_tree):
-    screen = TypedScreen((0.2, GONE))
+    screen = TypedScreen((0.2, TERMINAL_GONE))
     watch(screen, View(), still_tree.root, clock=screen.clock)
     assert screen.now == 0.2
 
@@ -373,6 +423,51 @@ def test_every_key_that_means_nothing_changes_nothing():
         assert view == View()
 
 
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_the_help_is_whole_at_any_width_and_says_where_there_is_more(width):
+    view, words = View(help=True), set()
+    picture = Picture(Sample((), 0.0))
+    ends = []
+    while not ends or ends[-1] == MORE[:width]:
+        lines = [line.text for line in screen_lines(view, picture, width, 24, ASCII)]
+        ends.append(lines[-1])
+        words |= {word for line in lines for word in line.split()}
+        press(view, "page down", [])
+    assert len(ends) > 1
+    assert {word for _, meaning in HELP for word in meaning.split()} <= words
+    assert {word for one in COLUMNS for word in f"{one.heading} {one.meaning}".split()} <= words
+
+
+def test_a_help_that_fits_says_nothing_of_more():
+    lines = [line.text for line in screen_lines(View(help=True), Picture(Sample((), 0.0)), 100, 60, ASCII)]
+    assert MORE not in lines
+    assert any(line.startswith("INSTANCE ") for line in lines)
+
+
+def test_a_message_breaks_between_words():
+    problem = (
+        "/sys/bus/vmbus/devices is not there: this is no Linux guest of Hyper-V, or hv_vmbus is not loaded"
+    )
+    lines = screen_lines(View(), Picture(Sample((), 0.0, problem)), 80, 24, ASCII)
+    assert [line.text for line in lines[2:4]] == [problem[:74], problem[75:]]
+    assert (
+        "".join(
+            line.text for line in screen_lines(View(), Picture(Sample((), 0.0, "x" * 50)), 20, 24, ASCII)[2:5]
+        )
+        == "x" * 50
+    )
+
+
+def test_the_lines_on_the_selected_row_lose_no_value_at_80_columns(tree):
+    store(tree, 7, intr_out_empty=987654, interrupts=10**9)
+    view, rows = View(), rows_of(tree)
+    picture = Picture(Sample(tuple(row.device for row in rows), 0.0), rows)
+    *_, first, second, third, _ = (line.text for line in screen_lines(view, picture, 80, 24, ASCII))
+    assert first.endswith("hv_storvsc  sda")
+    assert second.startswith("out 0/16384  in 0/16384  int 1000000000  ")
+    assert third.endswith("empty 987654")
+
+
 # -- columns, filter, text --------------------------------------------------------------------------
 
 
@@ -380,8 +475,8 @@ def test_what_is_not_known_comes_last_in_either_order(tree):
     store(tree, 14, NETWORK, out_full_total=5)
     store(tree, 15, NETWORK, out_full_total=None)
     rows = [row for row in rows_of(tree) if row.channel.relid != 20]
-    assert relids(sorted_rows(rows, "full-total")) == [14, 7, 15]
-    assert relids(sorted_rows(rows, "full-total", reverse=True)) == [7, 14, 15]
+    assert relids(sorted_rows(rows, "full")) == [14, 7, 15]
+    assert relids(sorted_rows(rows, "full", reverse=True)) == [7, 14, 15]
 
 
 @pytest.mark.parametrize(
@@ -394,6 +489,8 @@ def test_what_is_not_known_comes_last_in_either_order(tree):
         ("1", []),
         ("00000009-12", [20]),
         ("uio", []),
+        ("eth0", [14, 15]),
+        ("scsi SDA", [7]),
     ],
 )
 def test_every_word_of_a_filter_is_found_in_a_row(filter_text, wanted):
@@ -404,7 +501,8 @@ def test_every_word_of_a_filter_is_found_in_a_row(filter_text, wanted):
     ("fill", "shown"),
     [
         (Fill(0, 16384), "........   0%"),
-        (Fill(8, 16384), "#.......  <1%"),
+        (Fill(1000, 16384), "........   6%"),
+        (Fill(1024, 16384), "#.......   6%"),
         (Fill(8192, 16384), "####....  50%"),
         (Fill(16376, 16384, True), "########~100%"),
         (Fill(77, None), "77 bytes     "),
@@ -414,6 +512,20 @@ def test_every_word_of_a_filter_is_found_in_a_row(filter_text, wanted):
 )
 def test_a_bar_tells_how_full_a_ring_is(fill, shown):
     assert fill_text(fill, True, 13, ASCII) == shown
+
+
+@pytest.mark.parametrize(
+    ("used", "eighths", "halves"),
+    [
+        (144, "░░░░░░░░  <1%", "░░░░░░░░  <1%"),
+        (520192 // 64, "▏░░░░░░░   2%", "░░░░░░░░   2%"),
+        (520192 // 16, "▌░░░░░░░   6%", "▌░░░░░░░   6%"),
+        (520192 * 15 // 16, "███████▌  94%", "███████▌  94%"),
+        (520192, "████████ 100%", "████████ 100%"),
+    ],
+)
+def test_a_bar_of_blocks_has_parts_of_cells(used, eighths, halves):
+    assert [fill_text(Fill(used, 520192), True, 13, bars) for bars in (BLOCKS, HALVES)] == [eighths, halves]
 
 
 @given(floats(0, 1e21))

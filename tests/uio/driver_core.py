@@ -1,22 +1,41 @@
 """A double of Linux's driver core: a System over a GuestTree that acts on what is written to it.
 
-What each write does, in Linux 6.12 unless said otherwise:
+What each write does, in Linux 6.12 unless said otherwise, and the rule that decides there: what is so -> what is
+done or answered, from top to bottom, the first that holds.
 
-    drivers/<name>/bind       drivers/base/bus.c, bind_store(): ENODEV when the driver does not match; then
-                              drivers/base/dd.c, __driver_probe_device(): EBUSY when the device has a driver
-                              (ENODEV in kernels before 2021), else what the driver's probe returns
-    drivers/<name>/unbind     drivers/base/bus.c, unbind_store(): ENODEV unless the device has that driver
-    drivers_probe             drivers/base/bus.c, drivers_probe_store(): the first driver that matches and whose
-                              probe does not fail; none is no error
-    drivers/<name>/new_id     drivers/hv/vmbus_drv.c, new_id_store(): EINVAL for what is no GUID, EEXIST for one that
-                              was added before; then driver_attach(): every device without a driver is tried
-    drivers/<name>/remove_id  drivers/hv/vmbus_drv.c, remove_id_store(): ENODEV for one that was not added
-    driver_override           drivers/hv/vmbus_drv.c, driver_override_store(): up to the first newline; nothing before
-                              it clears it
-    the name uioN             drivers/uio/uio.c, uio_get_minor(): the lowest number that is free
-    an empty write            fs/sysfs/file.c, sysfs_kf_write(): reaches nobody
-    matching                  drivers/hv/vmbus_drv.c, vmbus_match() and hv_vmbus_get_id(): sockets go to hv_sock alone;
-                              driver_override, where it is set, decides alone; else ids do, added or built in
+    drivers/<name>/bind       drivers/base/bus.c, bind_store():
+                                  no such device, or the driver does not match it   -> ENODEV
+                              then drivers/base/dd.c, __driver_probe_device():
+                                  dev->driver is set   -> EBUSY (ENODEV in kernels before 2021)
+                                  else                 -> what the driver's probe returns
+    drivers/<name>/unbind     drivers/base/bus.c, unbind_store():
+                                  no such device, or dev->driver is another   -> ENODEV
+                                  else                                        -> device_driver_detach()
+    drivers_probe             drivers/base/bus.c, drivers_probe_store():
+                                  no such device       -> ENODEV
+                                  dev->driver is set   -> nothing
+                                  else                 -> device_attach(): the first driver that matches and whose
+                                                          probe does not fail; none is no error
+    drivers/<name>/new_id     drivers/hv/vmbus_drv.c, new_id_store():
+                                  guid_parse() fails, as of one in braces       -> EINVAL
+                                  hv_vmbus_dynid_match(): added before          -> EEXIST; a built-in one is none
+                                  else   -> added, then driver_attach(): every device without a driver is tried
+    drivers/<name>/remove_id  drivers/hv/vmbus_drv.c, remove_id_store():
+                                  guid_parse() fails   -> EINVAL
+                                  not among the added  -> ENODEV
+                                  else                 -> not among them any more; devices keep their drivers
+    driver_override           drivers/hv/vmbus_drv.c, driver_override_store(), and driver_set_override():
+                                  up to the first newline; nothing before it clears it, and it reads (null) again
+    the name uioN             drivers/uio/uio.c, uio_get_minor(): idr_alloc(), the lowest number that is free
+    an empty write            fs/sysfs/file.c, sysfs_kf_write(): count == 0 -> 0, and nobody's store is called
+    matching                  drivers/hv/vmbus_drv.c, vmbus_match():
+                                  is_hvsock_channel()   -> whether the driver is hv_sock (drv->hvsock)
+                                  else                  -> whether hv_vmbus_get_id() finds an id:
+                              hv_vmbus_get_id():
+                                  driver_override is set and another name   -> none
+                                  an id that was added, or a built-in one   -> that
+                                  driver_override is set                    -> one that stands for any
+                                  else                                      -> none
 """
 
 from __future__ import annotations

@@ -8,11 +8,13 @@ What each piece stands for, in Linux 6.12:
     devices/<instance>/...          drivers/hv/vmbus_drv.c, vmbus_dev_attrs and vmbus_dev_group
     devices/<instance>/channels/    drivers/hv/vmbus_drv.c, vmbus_chan_attrs: one folder a channel, by relid
     drivers/<name>/                 drivers/hv/vmbus_drv.c: bind and unbind of the driver core, new_id, remove_id
+    class/net, class/block          drivers/base/core.c: links to the folders of what is of that class
     class/uio/uioN/maps/mapK/       drivers/uio/uio.c, map_attrs: name, size, addr, offset, with 0x
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -158,6 +160,27 @@ class GuestTree:
             place.mkdir(parents=True)
             self.write(place, {"name": map_name, "size": f"{size:#x}", "addr": "0x7f000000", "offset": "0x0"})
         self.write(folder, {"name": "hv_uio", "version": "0.02.1", "event": 0})
+        return folder
+
+    def add_interface(self, instance: str, name: str) -> Path:
+        """A network interface of the device, as net/core/net-sysfs.c shows it."""
+        return self.add_of_class("net", self.device_folder(instance) / "net" / name)
+
+    def add_disk(self, instance: str, name: str, host: int = 0) -> Path:
+        """A disk of the device, with one partition, as drivers/scsi/scsi_sysfs.c and block/genhd.c show it."""
+        target = self.device_folder(instance) / f"host{host}" / f"target{host}:0:0" / f"{host}:0:0:0"
+        disk = self.add_of_class("block", target / "block" / name)
+        self.write(self.add_of_class("block", disk / f"{name}1"), {"partition": 1})
+        return disk
+
+    def add_of_class(self, kind: str, folder: Path) -> Path:
+        """Something that has a link of that name in /sys/class, and links back to what it is part of."""
+        folder.mkdir(parents=True)
+        place = self.root / "sys/class" / kind
+        place.mkdir(parents=True, exist_ok=True)
+        (place / folder.name).symlink_to(os.path.relpath(folder, place))
+        (folder / "device").symlink_to("../..")
+        (folder / "subsystem").symlink_to(os.path.relpath(place, folder))
         return folder
 
     @staticmethod

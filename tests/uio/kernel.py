@@ -20,7 +20,7 @@ from typing import final
 
 from tests.uio.calls import Caller
 from tests.uio.host_end import Manner
-from tests.uio.kernel_device import Age
+from tests.uio.kernel_channel import Age
 from tests.uio.kernel_process import ChannelReport
 from tests.uio.stand_in_node import StandInSystem
 from vmbus.layout import TransferPageRange
@@ -29,8 +29,10 @@ from vmbus.ring import OutgoingPacket, Packet
 __all__ = [
     "INSTANCE",
     "LATE",
+    "MASKS_ALL",
     "OLD",
     "PAGES_64K",
+    "PRIMARY_ONLY",
     "RELID",
     "RING_SIZE",
     "ROOT_NAME",
@@ -45,10 +47,15 @@ INSTANCE = "4487b255-b88c-403f-bb51-d1f69cf17f87"
 RELID = 14
 RING_SIZE = 20480
 
-#: Linux from 2025 on, the kernels before it, and one with pages of 64 KiB.
+#: Linux from late 2025 on, the kernels before 2025, and one with pages of 64 KiB.
 LATE = Age()
 OLD = Age(masks_itself=True, controls_subchannels=False)
 PAGES_64K = Age(page_size=65536)
+
+#: The two changes came one by one: mainline first reached the subchannels, some stable releases first left the mask
+#: alone.
+MASKS_ALL = Age(masks_itself=True, controls_subchannels=True)
+PRIMARY_ONLY = Age(masks_itself=False, controls_subchannels=False)
 
 #: Of the folder that stands for /.
 ROOT_NAME = "root"

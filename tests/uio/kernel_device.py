@@ -1,166 +1,35 @@
-"""A device that uio_hv_generic has, and its channels, as the kernel holds them.
+"""A device that uio_hv_generic has, as the kernel holds it; its channels are in kernel_channel.py.
 
-Beside each step stands the function that it is a stand-in for, in Linux 6.12:
+Beside each step stands the function that it is a stand-in for, in Linux 6.12, and the rule that decides there, in
+short: what is so -> what the function does or answers, from top to bottom, the first that holds.
 
     UIO      drivers/uio/uio.c
     GENERIC  drivers/uio/uio_hv_generic.c
     CHANNEL  drivers/hv/channel.c
     BUS      drivers/hv/vmbus_drv.c
+    RING     drivers/hv/ring_buffer.c
 
-Two ages of GENERIC are played.  Until 2025 the driver set the interrupt mask by itself, and what was written to
+Several ages of GENERIC are played.  Until 2025 the driver set the interrupt mask by itself, and what was written to
 /dev/uioN reached the primary channel only; since then it leaves the mask alone, and a write reaches every channel.
+The two changes are apart: there are kernels with either one alone.
 """
 
 from __future__ import annotations
 
 import errno
-import mmap
 import os
 import sys
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
-from tests.uio.host_end import HostEnd, Manner
+from tests.uio.kernel_channel import Age, KernelChannel, refusal, signed
 from vmbus.layout import (
-    FEATURE_BITS_WORD,
     IN_WORD,
     INTERRUPT_MASK_WORD,
     OUT_WORD,
 )
 
-__all__ = ["Age", "KernelChannel", "KernelDevice", "Listener", "refusal", "signed"]
-
-#: Bytes that are zeroed at the start of each ring when a channel is opened.
-CONTROL_PAGE_SIZE = 4096
-
-#: Numbers of `state`.  (include/linux/hyperv.h, enum vmbus_channel_state)
-OPENING, READY, OPEN = 1, 2, 3
-
-
-class Age(NamedTuple):
-    """What differs between kernels.
-
-    masks_itself           the driver sets the inbound mask at open, and in every interrupt before it tells anybody
-    controls_subchannels   a write to /dev/uioN is for the subchannels too
-    page_size              of the system: offsets in /dev/uioN count it, and control pages take up as much
-    """
-
-    masks_itself: bool = False
-    controls_subchannels: bool = True
-    page_size: int = 4096
-
-
-def refusal(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
-
-
-def signed(count: int) -> int:
-    """As a number of 32 bits with a sign."""
-    return (count + 2**31) % 2**32 - 2**31
-
-
-def map_all(path: Path) -> mmap.mmap:
-    """All of a file, shared with whoever maps it elsewhere."""
-    with path.open("r+b") as file:
-        return mmap.mmap(file.fileno(), 0)
-
-
-class KernelChannel:
-    """One channel: its rings, and the host behind it.
-
-    memory       the file that both rings are in
-    monitor_id   its bit in the monitor pages; None where it is signaled with hypercalls
-    """
-
-    def __init__(
-        self, relid: int, subchannel: int, memory: Path, size: int, age: Age, monitor_id: int | None = None
-    ) -> None:
-        self.relid = relid
-        self.subchannel = subchannel
-        self.memory = memory
-        self.size = size
-        self.age = age
-        self.monitor_id = monitor_id
-        self.state = READY
-        self.manner = Manner.KEEP
-        self.host: HostEnd | None = None
-        self.interrupts = self.hypercalls = self.monitor_signals = 0
-        self._mapping = map_all(memory)
-        half = size // 2
-        words = memoryview(self._mapping)
-        self.outbound = words[:CONTROL_PAGE_SIZE].cast("I")
-        self.inbound = words[half : half + CONTROL_PAGE_SIZE].cast("I")
-
-    @property
-    def is_open(self) -> bool:
-        return self.state == OPEN
-
-    @property
-    def data_size(self) -> int:
-        """Bytes of a ring's data; no ring has as many where the map is broken."""
-        return self.size // 2 - self.age.page_size
-
-    def open(self, interrupt: Callable[[], object]) -> None:
-        """CHANNEL __vmbus_open(): new control pages, old data; then the host is told.
-
-        hv_ringbuffer_init() sets the feature word of both rings, also of the one that the host writes.
-        """
-        for words in (self.outbound, self.inbound):
-            for word in range(len(words)):
-                words[word] = 0
-            words[FEATURE_BITS_WORD] = 1
-        if self.data_size > 0 and self.data_size % 4096 == 0:
-            rings = memoryview(self._mapping)[: self.size]
-            self.host = HostEnd(rings, self.age.page_size, interrupt, self.manner)
-        self.state = OPEN
-        if self.age.masks_itself:  # GENERIC hv_uio_open(), hv_uio_new_channel() until 2025
-            self.inbound[INTERRUPT_MASK_WORD] = 1
-
-    def close(self) -> None:
-        """CHANNEL vmbus_disconnect_ring(): the host looks no more; what is in the memory stays."""
-        if self.host is not None:
-            self.manner = self.host.manner
-            self.host.close()
-            self.host = None
-        self.state = READY
-
-    def control(self, number: int) -> None:
-        """GENERIC hv_uio_irqcontrol(), for one channel.  The hypercall is CHANNEL vmbus_setevent()."""
-        if not self.is_open:
-            return
-        self.inbound[INTERRUPT_MASK_WORD] = 0 if number else 1
-        if self.host is not None:
-            self.host.fence()
-        if number and self.monitor_id is None:
-            self.hypercalls += 1
-            self.look()
-
-    def look(self) -> None:
-        if self.host is not None:
-            self.host.look()
-
-    def attribute(self, name: str) -> int | None:
-        """BUS vmbus_chan_attrs: None where reading the file is refused."""
-        if name in ("out_mask", "in_mask", "read_avail", "write_avail") and not self.is_open:
-            return None
-        if name in ("pending", "latency", "monitor_id") and self.monitor_id is None:
-            return None
-        values: dict[str, Callable[[], int | None]] = {
-            "out_mask": lambda: self.outbound[INTERRUPT_MASK_WORD],
-            "in_mask": lambda: self.inbound[INTERRUPT_MASK_WORD],
-            "read_avail": lambda: self.used(self.inbound),
-            "write_avail": lambda: self.data_size - self.used(self.outbound),
-            "interrupts": lambda: self.interrupts,
-            "events": lambda: self.hypercalls,
-            "monitor_id": lambda: self.monitor_id,
-        }
-        return values[name]() if name in values else 0
-
-    def used(self, words: memoryview) -> int:
-        """hv_get_ringbuffer_availbytes() of drivers/hv/ring_buffer.c: the bytes to read."""
-        return (words[IN_WORD] - words[OUT_WORD]) % max(self.data_size, 1)
+__all__ = ["KernelDevice", "Listener"]
 
 
 class Listener:
@@ -219,7 +88,13 @@ class KernelDevice:
     # -- the file --------------------------------------------------------------------------------
 
     def open(self, writable: bool) -> tuple[int, Listener]:
-        """UIO uio_open(), GENERIC hv_uio_open(): the first one opens the channel."""
+        """UIO uio_open(), GENERIC hv_uio_open(): the first one opens the channel.
+
+        no device of that minor (unregistered)   -> ENODEV
+        else                                     -> listener.event_count = event, and then info->open:
+            ++refcnt is not 1   -> done: nobody waits for the one who is just opening the channel
+            else                -> vmbus_connect_ring(), as KernelChannel.open
+        """
         if not self.registered:
             raise refusal(errno.ENODEV)
         listener = Listener(self.event, writable)
@@ -237,7 +112,11 @@ class KernelDevice:
         channel.open(lambda: self.interrupt(channel))
 
     def close(self, number: int) -> None:
-        """UIO uio_release(), GENERIC hv_uio_release(): the last one closes the channel, and those under it."""
+        """UIO uio_release(), GENERIC hv_uio_release(): the last one closes the channel, and those under it.
+
+        no info (unregistered)   -> nothing but the listener goes
+        --refcnt is 0            -> CHANNEL vmbus_disconnect_ring(): the subchannels, then the primary channel
+        """
         self.listeners.pop(number).close()
         self._let_go()
 
@@ -248,7 +127,15 @@ class KernelDevice:
                 channel.close()
 
     def read(self, number: int, length: int) -> bytes:
-        """UIO uio_read() of a descriptor that does not block."""
+        """UIO uio_read() of a descriptor that does not block.
+
+            count != 4                             -> EINVAL
+            no info (unregistered), or irq == 0    -> EIO
+            event != listener.event_count          -> listener.event_count = event, which is what is read, as an s32
+            O_NONBLOCK                             -> EAGAIN
+
+        UIO uio_poll(): EPOLLIN while event != listener.event_count; see `revoke`.
+        """
         listener = self.listeners[number]
         if length != 4:
             raise refusal(errno.EINVAL)
@@ -263,7 +150,11 @@ class KernelDevice:
     def write(self, number: int, data: bytes) -> int:
         """UIO uio_write(), GENERIC hv_uio_irqcontrol().
 
-        Once the device is unregistered the kernel answers EINVAL; before, when it has lost its interrupt, EIO.
+        not opened to write      -> EBADF  (fs/read_write.c, vfs_write(): no FMODE_WRITE)
+        count != 4               -> EINVAL
+        no info (unregistered)   -> EINVAL
+        irq == 0                 -> EIO
+        else                     -> irqcontrol(the s32), then 4
         """
         if not self.listeners[number].writable:
             raise refusal(errno.EBADF)
@@ -275,12 +166,20 @@ class KernelDevice:
         return 4
 
     def control(self, number: int) -> None:
+        """GENERIC hv_uio_irqcontrol(): the primary channel; and then, from 2025 on, each of its sc_list."""
         for channel in list(self.channels.values()):
             if channel is self.primary or self.age.controls_subchannels:
                 channel.control(number)
 
     def map_place(self, number: int, offset: int, length: int, writable: bool) -> Path:
-        """UIO uio_find_mem_index(), uio_mmap(): the file that is mapped; a map is as long as its last page."""
+        """UIO uio_mmap(): the file that is mapped; a map is as long as its last page.
+
+        to write, and not opened so           -> EACCES  (mm/mmap.c, do_mmap(): VM_SHARED without FMODE_WRITE)
+        offset is not at a page               -> EINVAL  (mmap(2))
+        no info (unregistered)                -> EINVAL
+        no mem[offset / PAGE_SIZE]            -> EINVAL  (uio_find_mem_index(): its size is 0)
+        more pages asked for than it has      -> EINVAL  (requested_pages > actual_pages, which is rounded up)
+        """
         page_size = self.age.page_size
         if writable and not self.listeners[number].writable:
             raise refusal(errno.EACCES)
@@ -295,7 +194,13 @@ class KernelDevice:
     # -- interrupts ------------------------------------------------------------------------------
 
     def interrupt(self, channel: KernelChannel) -> None:
-        """BUS vmbus_chan_sched(), GENERIC hv_uio_channel_cb()."""
+        """BUS vmbus_chan_sched(), GENERIC hv_uio_channel_cb().
+
+        rescind, or no onchannel_callback (closed)   -> nothing
+        else                                         -> ++interrupts, then the callback:
+            until 2025   -> interrupt_mask = 1, a full barrier
+            always       -> uio_event_notify()
+        """
         if not channel.is_open or not self.has_interrupt:
             return
         channel.interrupts += 1
@@ -304,7 +209,7 @@ class KernelDevice:
         self.notify()
 
     def notify(self) -> None:
-        """UIO uio_event_notify(): one number for all channels, and everybody who has it open is woken."""
+        """UIO uio_event_notify(): ++event, one number for all channels; everybody who has it open is woken."""
         self.event = signed(self.event + 1)
         for listener in self.listeners.values():
             listener.ring()
@@ -312,7 +217,12 @@ class KernelDevice:
     def revoke(self, unregister: bool) -> None:
         """GENERIC hv_uio_rescind(), and hv_uio_remove() as far as /dev/uioN is concerned.
 
-        UIO uio_poll() answers an error from then on, which is readable for ever.
+            irq = 0; uio_event_notify(); from 2023 on vmbus_device_unregister(), which removes the device:
+            uio_unregister_device(): info = NULL; vmbus_free_ring(): the memory goes back to the system
+
+        UIO uio_poll() from then on:
+
+            no info (unregistered), or irq == 0   -> -EIO, whose bits have EPOLLIN among them: readable for ever
         """
         self.has_interrupt = False
         self.notify()
@@ -323,7 +233,13 @@ class KernelDevice:
     # -- sysfs -----------------------------------------------------------------------------------
 
     def attribute(self, name: str) -> int | None:
-        """BUS vmbus_dev_attrs: None where reading the file is refused."""
+        """BUS vmbus_dev_attrs: None where reading the file is refused.
+
+            no channel (state_show() and all others)                          -> ENODEV
+            RING hv_ringbuffer_get_debuginfo(): ring_buffer is NULL (closed)  -> EINVAL, of all but `state`
+
+        Words of shared memory are printed as %d: with a sign.
+        """
         channel = self.primary
         if name == "state":
             return channel.state

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tests.uio.guest_tree import GuestTree
 from tests.uio.host_end import Manner
-from tests.uio.kernel_device import Age, KernelChannel, KernelDevice, map_all
+from tests.uio.kernel_channel import Age, KernelChannel, map_all
+from tests.uio.kernel_device import KernelDevice
 
 __all__ = ["KernelParts"]
 
@@ -54,7 +55,14 @@ class KernelParts:
         manner: Manner,
         event: int,
     ) -> None:
-        """GENERIC hv_uio_probe()."""
+        """GENERIC hv_uio_probe().
+
+            mem[0] txrx_rings, both rings; mem[1] int_page and mem[2] monitor_page, of 4096 bytes each;
+            mem[3] recv:<gpadl>, mem[4] send:<gpadl>: in 6.12 of every class, later of network cards alone
+
+        irq = UIO_IRQ_CUSTOM; the channel is opened by the first open(2), not here.  `ring` is made behind
+        uio_register_device(): whoever sees the node may not see that file yet.
+        """
         self._tree.add_device(kind, instance, relid, is_open=False, files=monitor_files(monitor_id))
         rings = self._new_memory(f"rings-{relid}", map_size)
         maps = {"txrx_rings": (rings, map_size)}
@@ -88,6 +96,8 @@ class KernelParts:
     ) -> None:
         """BUS vmbus_add_channel_kobj(), GENERIC hv_uio_new_channel(): it is opened when it is offered.
 
+            its folder is made, then vmbus_open(2 MiB, 2 MiB), then hv_create_ring_sysfs()
+
         relid   of the primary channel; the new one gets that number plus `subchannel`
         size    of both its rings; 2 MiB each from Linux
         """
@@ -102,12 +112,19 @@ class KernelParts:
         device.open_channel(channel)
 
     def show_ring(self, relid: int) -> None:
-        """drivers/hv/vmbus_drv.c hv_create_ring_sysfs(): the file `ring` of a channel, which may come late."""
+        """BUS hv_create_ring_sysfs(): the file `ring` of a channel, which may come late.
+
+        the folder is there, and uio_hv_generic has the device   -> ring, mode 0600, as long as both rings
+        """
         channel = self._channels[relid]
         os.link(channel.memory, self._channel_folder(relid) / "ring")
 
     def remove_device(self, relid: int) -> None:
-        """BUS vmbus_device_unregister(): its folders and its node are gone."""
+        """BUS vmbus_device_unregister(): its folders and its node are gone.
+
+        the channels' folders, then device_unregister(), whose driver's remove is hv_uio_remove():
+        `ring` is removed, and uio_unregister_device() takes sys/class/uio/uioN and /dev/uioN away
+        """
         device = self._device_of(relid)
         (self._tree.root / "dev" / device.uio).unlink(missing_ok=True)
         shutil.rmtree(self._tree.root / "sys/class/uio" / device.uio, ignore_errors=True)
@@ -125,7 +142,10 @@ class KernelParts:
     # -- memory --------------------------------------------------------------------------------------
 
     def reuse_memory(self, relid: int) -> None:
-        """CHANNEL vmbus_free_ring(): the memory of a channel that is gone belongs to somebody else."""
+        """CHANNEL vmbus_free_ring(): the memory of a channel that is gone belongs to somebody else.
+
+        hv_ringbuffer_cleanup() of both rings, then __free_pages(); what a program has mapped of it stays mapped
+        """
         with map_all(self._rings_of(relid)) as mapping:
             mapping[:] = FOREIGN * len(mapping)
 

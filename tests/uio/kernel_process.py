@@ -19,7 +19,8 @@ from typing import Any, NamedTuple
 
 from tests.uio.calls import PATIENCE, answer, question
 from tests.uio.host_end import Manner
-from tests.uio.kernel_device import OPENING, Age, KernelDevice, map_all, refusal
+from tests.uio.kernel_channel import OPENING, Age, map_all, refusal
+from tests.uio.kernel_device import KernelDevice
 from tests.uio.kernel_parts import KernelParts
 from vmbus.layout import INTERRUPT_MASK_WORD, PENDING_SEND_SIZE_WORD
 from vmbus.memory import AtomicBit
@@ -143,6 +144,15 @@ class KernelProcess(KernelParts):
         """What the hypervisor does some thousand times a second: it clears the bits that it finds, and tells the host.
 
         It finds those of channels that are closed as well, and nobody is told.
+
+        Where a guest sets them: CHANNEL vmbus_setevent(),
+
+            monitor_allocated   -> bit child_relid % 32 of word child_relid / 32 of the upper half of the interrupt
+                                   page (drivers/hv/connection.c, vmbus_send_interrupt()), then bit monitorid % 32 of
+                                   trigger_group[monitorid / 32].pending of the second monitor page
+            else                -> the hypercall, as in KernelChannel.control
+
+        Both are sync_set_bit(): one locked operation.  The channel's bit is not looked at here; a report tells of it.
         """
         for channel in list(self._channels.values()):
             if channel.monitor_id is None:
@@ -166,6 +176,12 @@ class KernelProcess(KernelParts):
     # -- system calls --------------------------------------------------------------------------------
 
     def open_node(self, uio: str, writable: bool) -> tuple[int, int]:
+        """fs/namei.c, fs/char_dev.c chrdev_open(), then UIO uio_open().
+
+        no file of that name                          -> ENOENT
+        a file, and no driver has its number yet      -> ENXIO, which a test orders with `refuse_opens`
+        else                                          -> as KernelDevice.open
+        """
         refused = self._refusals[uio]
         if refused:
             raise refusal(refused.popleft())
@@ -194,12 +210,20 @@ class KernelProcess(KernelParts):
         return str(device.map_place(number, offset, length, writable))
 
     def check_ring_file(self, relid: int) -> None:
-        """GENERIC hv_uio_ring_mmap()."""
+        """GENERIC hv_uio_ring_mmap().
+
+        state is not CHANNEL_OPENED_STATE (3)   -> ENODEV
+        """
         if relid in self._channels and not self._channels[relid].is_open:
             raise refusal(errno.ENODEV)
 
     def attribute(self, instance: str, relid: int | None, name: str) -> int | None:
-        """A file of sysfs that the driver answers when it is read; None where it refuses."""
+        """A file of sysfs that the driver answers when it is read; None where it refuses.
+
+        the device is gone     -> no file, or ENODEV from one that was open (fs/kernfs: no active reference)
+        of a channel           -> BUS vmbus_chan_attr_show(), as KernelChannel.attribute
+        of the device          -> BUS vmbus_dev_attrs, as KernelDevice.attribute
+        """
         if self._hidden[name] > 0:
             self._hidden[name] -= 1
             if self._hidden[name] == 0:

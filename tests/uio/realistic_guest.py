@@ -51,6 +51,8 @@ def realistic_guest(root: Path) -> GuestTree:
             channel(tree, relid, relid), {"write_avail": size, "interrupts": 10 * relid, "events": relid}
         )
     add_network(tree)
+    tree.add_interface(instance_of(NETWORK), "eth0")
+    tree.add_disk(instance_of(9), "sda")
     tree.add_device("file-copy", instance_of(24), 24, is_open=False, files={"device": "0xd"})
     tree.add_uio(instance_of(24), 0, {"txrx_rings": 40 * KIB, "int_page": 4 * KIB, "monitor_page": 4 * KIB})
     (channel(tree, 24, 24) / "ring").write_bytes(bytes(40 * KIB))

@@ -13,6 +13,7 @@ SCSI = "00000007-1234-5678-9abc-def012345678"
 NETWORK = "00000008-1234-5678-9abc-def012345678"
 
 DATA_SIZE = 126976
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -154,21 +155,88 @@ def test_the_rings_of_a_subchannel_are_taken_to_be_as_large_as_the_primarys(tree
     assert row.inbound == Fill(64, DATA_SIZE, assumed=True)
 
 
-@pytest.mark.parametrize("page_size", [4096, 65536])
-def test_the_file_of_its_rings_tells_the_size_of_a_subchannels(tree, page_size):
-    size = 2 * 1024 * 1024 - page_size
+def add_subchannel(tree: GuestTree, size: int, page_size: int) -> None:
+    """Channel 21, with the file of its rings; 8 bytes wait outbound, and 64 inbound."""
     folder = tree.add_channel(SCSI, 21, 1, files={"read_avail": 64, "write_avail": size - 8})
     with open(folder / "ring", "wb") as ring:
-        ring.truncate(4 * 1024 * 1024)
-    sample = look(tree)
-    row = channel_rows(sample, None, system_with(tree, page_size))[1]
-    assert (row.outbound, row.inbound) == (Fill(8, size), Fill(64, size))
+        ring.truncate(2 * (page_size + size))
 
 
-def system_with(tree: GuestTree, page_size: int):
-    system = System(tree.root)
-    system.page_size = page_size
-    return system
+def add_node(tree: GuestTree, page_size: int, instance: str = SCSI, number: int = 0) -> None:
+    """The node of a device, with a map of both rings of its primary channel."""
+    tree.add_uio(instance, number, {"txrx_rings": 2 * (page_size + DATA_SIZE)})
+
+
+@pytest.mark.parametrize("page_size", [4096, 16384, 65536])
+def test_the_file_of_its_rings_tells_the_size_of_a_subchannels(tree, page_size):
+    add_node(tree, page_size)
+    add_subchannel(tree, 2 * MIB - page_size, page_size)
+    row = the_row(tree, relid=21)
+    assert (row.outbound, row.inbound) == (Fill(8, 2 * MIB - page_size), Fill(64, 2 * MIB - page_size))
+
+
+def test_the_node_of_any_device_tells_the_page_size_of_the_whole_guest(tree):
+    add_subchannel(tree, 2 * MIB - 65536, 65536)
+    tree.add_device("network", NETWORK, 14, files=ring_files())
+    add_node(tree, 65536, NETWORK)
+    assert the_row(tree, relid=21).outbound == Fill(8, 2 * MIB - 65536)
+
+
+def without_node(tree: GuestTree) -> None:
+    pass
+
+
+def with_rings_that_moved(tree: GuestTree) -> None:
+    add_node(tree, 65536)
+    for ring in ("out", "in"):
+        tree.write(tree.device_folder(SCSI), {f"{ring}_read_bytes_avail": 100})
+
+
+def with_a_map_that_fits_no_page(tree: GuestTree) -> None:
+    add_node(tree, 8192)
+
+
+def with_nodes_that_disagree(tree: GuestTree) -> None:
+    tree.add_device("network", NETWORK, 14, files=ring_files())
+    add_node(tree, 65536)
+    add_node(tree, 16384, NETWORK, 1)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [without_node, with_rings_that_moved, with_a_map_that_fits_no_page, with_nodes_that_disagree],
+)
+def test_in_a_copy_that_does_not_tell_its_page_size_the_size_of_a_subchannels_rings_is_a_guess(tree, changed):
+    add_subchannel(tree, 2 * MIB - 65536, 65536)
+    changed(tree)
+    row = the_row(tree, relid=21)
+    assert row.outbound == Fill(65536 - 4096 + 8, 2 * MIB - 4096, assumed=True)
+    assert row.inbound == Fill(64, 2 * MIB - 4096, assumed=True)
+
+
+def test_a_ring_that_holds_more_than_a_guess_from_its_file_is_of_unknown_size(tree):
+    add_subchannel(tree, MIB, 4096)
+    store(tree, 21, write_avail=2 * MIB)
+    assert the_row(tree, relid=21).outbound == Fill(None, None)
+
+
+def test_on_this_machine_the_kernel_tells_its_page_size(tree):
+    class ThisMachine(System):
+        is_this_machine = True
+        page_size = 65536
+
+    add_node(tree, 4096)
+    add_subchannel(tree, 2 * MIB - 65536, 65536)
+    row = channel_rows(look(tree), None, ThisMachine(tree.root))[1]
+    assert row.outbound == Fill(8, 2 * MIB - 65536)
+
+
+@pytest.mark.parametrize("length", [0, 8191, 8192, 8194, 4 * 4096 + 2])
+def test_a_file_in_which_no_two_rings_fit_tells_no_size(tree, length):
+    add_node(tree, 4096)
+    add_subchannel(tree, DATA_SIZE, 4096)
+    (tree.device_folder(SCSI) / "channels/21/ring").write_bytes(bytes(length))
+    assert the_row(tree, relid=21).outbound == Fill(8, DATA_SIZE, assumed=True)  # that of the primary's
 
 
 def test_a_subchannel_that_holds_more_than_the_primarys_rings_is_of_unknown_size(tree):

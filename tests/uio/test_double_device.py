@@ -280,7 +280,7 @@ def test_a_device_that_is_removed_while_it_is_opened_is_an_error_of_the_system(k
 def test_a_device_that_another_process_has_open_is_refused_unless_it_is_asked_for(kernel):
     uio = kernel.add_device()
     node = kernel.system.open_node(uio, writable=True)
-    with refused(errno.EBUSY, "another process"):
+    with refused(errno.EBUSY, "somebody has the channel"):
         opened(kernel)
     opened(kernel, alone=False).close()
     assert kernel.report(RELID).is_open

@@ -188,7 +188,8 @@ def guest(tmp_path_factory) -> GuestTree:
         ("hvsock", [25, 26]),
         ("00001388-facb-11e6-bd58-64006a7986d3", [26]),
         (UNKNOWN_CLASS, [27]),
-        ("unknown", []),
+        ("unknown", [27]),
+        ("Unknown", [27]),
         ("15", []),
         ("014", []),
         ("", []),
@@ -207,13 +208,24 @@ def test_one_device_is_found_by_its_name(guest):
 
 
 def test_a_device_that_is_not_there_cannot_be_found(guest):
-    with pytest.raises(DeviceError, match=r"no device ide; there are balloon, .*video") as refused:
+    with pytest.raises(DeviceError, match=r"no device ide; there are balloon, .*unknown, video") as refused:
         find_device("ide", guest.root)
     assert refused.value.errno == errno.ENODEV
 
 
+def test_every_name_that_is_offered_where_none_is_found_names_a_device(guest):
+    with pytest.raises(DeviceError) as refused:
+        find_device("ide", guest.root)
+    offered = str(refused.value).partition("there are ")[2].partition(" (")[0].split(", ")
+    assert len(offered) == 14
+    for name in offered:
+        assert any(device.matches(name) for device in find_devices(guest.root)), name
+
+
 def test_a_name_of_several_devices_names_none(guest):
-    with pytest.raises(CallerError, match=f"hvsock names 2 devices.*{instance_of(25)}, {instance_of(26)}"):
+    with pytest.raises(
+        CallerError, match=f"hvsock names 2 devices.*: 25 {instance_of(25)}, 26 {instance_of(26)}"
+    ):
         find_device("hvsock", guest.root)
 
 

@@ -11,7 +11,8 @@ from tests.uio.driver_core import IDLE
 from tests.uio.guest_tree import GuestTree
 from vmbus.protocols import device_class
 from vmbus.uio import System, UseKind, read_device, uses_of
-from vmbus.uio.stacks import MOST_BELOW
+from vmbus.uio.in_use import MOST_MOUNTED
+from vmbus.uio.stacks import MOST_BELOW, Stack
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs links")
 
@@ -364,6 +365,75 @@ def test_a_device_that_no_driver_of_the_kernel_has_carries_nothing(guest, driver
     guest.mount(ROOT_ON_SDA2)
     guest.tree.set_driver(INSTANCE(1), driver)
     assert guest.uses("scsi") == []
+
+
+#: What ends a word or a line for Python, and not for the kernel.
+NO_BLANKS = {"em space": "\u2003", "file separator": "\x1c", "next line": "\x85", "line separator": "\u2028"}
+
+
+@pytest.mark.parametrize("character", NO_BLANKS.values(), ids=NO_BLANKS)
+def test_a_name_may_hold_what_only_python_takes_for_a_blank_or_the_end_of_a_line(guest, character):
+    with_partitions(guest)
+    name = f"e{character}th"
+    guest.interface("network", name)
+    guest.interface("pci", f"{name}6")
+    default_route(guest, name)
+    guest.put("proc/net/ipv6_route", IPV6(NOWHERE, "00", NOWHERE, 1, "00000003", f"{name}6"))
+    guest.mount(f"8:2 / /my{character}data rw - ext4 /dev/sda2 rw", "0:2 / / rw - rootfs rootfs rw")
+    guest.block("ide", f"sd{character}", "8:32")
+    guest.put("proc/swaps", f"{IDLE['proc/swaps']}/dev/sd{character} partition 8 0 -2\n")
+    assert guest.in_use() == {
+        "scsi": [f"holds a mounted file system (/my{character}data on sda2)"],
+        "ide": [f"holds active swap (sd{character})"],
+        "network": [f"carries the default route (IPv4 through {name})"],
+        "pci": [f"carries the default route (IPv6 through {name}6)"],
+    }
+
+
+def test_a_name_that_no_path_can_have_counts_as_a_guess(guest):
+    guest.mount("0:2 / / rw - rootfs rootfs rw", r"0:9 / /x rw - ext4 /dev/sd\000a rw")
+    guest.put("proc/swaps", IDLE["proc/swaps"] + "/dev/sd\\000b partition 8 0 -2\n")
+    default_route(guest, "eth\x00")
+    start = "may be in use: what carries {} cannot be told: nothing says what {} stands on".format
+    disks = [start("/x", "sd\0a"), start("swap", "sd\0b")]
+    cards = [start("the default route of IPv4", "eth\0")]
+    assert guest.uses("scsi") == disks
+    assert guest.uses("pci") == disks + cards
+
+
+def test_a_pile_as_high_as_any_may_be_is_followed_to_its_end(guest):
+    with_partitions(guest)
+    above = {"sys/class/block/0": None}
+    above |= {f"sys/class/block/{n + 1}": f"sys/class/block/{n}" for n in range(MOST_BELOW)}
+    way = Stack(above, []).way_from_top(f"sys/class/block/{MOST_BELOW}")
+    assert way == [f"sys/class/block/{n}" for n in range(MOST_BELOW + 1)]
+
+
+def test_many_mounts_of_btrfs_have_its_members_listed_once(guest, monkeypatch):
+    with_partitions(guest)
+    for name in ("sda2", "sdb"):
+        guest.link(f"sys/fs/btrfs/some-uuid/devices/{name}", guest.root / "sys/class/block" / name)
+    guest.mount(
+        "0:30 /@ / rw - btrfs /dev/sdb rw",
+        *(f"0:{30 + n} /@{n} /d{n} rw - btrfs /dev/{('sda2', 'sdb')[n % 2]} rw" for n in range(50)),
+    )
+    listed: list[str] = []
+    names = System.names
+    monkeypatch.setattr(System, "names", lambda system, place: listed.append(place) or names(system, place))
+    assert guest.uses("scsi")[0] == "holds the root file system (/ on sda2)"
+    assert listed.count("sys/fs/btrfs") == listed.count("sys/fs/btrfs/some-uuid/devices") == 1
+
+
+def test_of_more_file_systems_than_anybody_has_nobody_can_tell(guest, monkeypatch):
+    monkeypatch.setattr("vmbus.uio.in_use.MOST_MOUNTED", 20)
+    assert MOST_MOUNTED > 1000
+    with_partitions(guest)
+    guest.mount(ROOT_ON_SDA2, *(f"0:{n} / /d{n} rw - ext4 /dev/x{n} rw" for n in range(30)))
+    assert guest.uses("scsi")[:2] == [
+        "holds the root file system (/ on sda2)",
+        "may be in use: more than 20 file systems are mounted",
+    ]
+    assert "may be in use: more than 20 file systems are mounted" in guest.uses("ide")
 
 
 def test_links_that_go_in_a_circle_end(guest):

@@ -13,7 +13,7 @@ import pytest
 
 from tests.channel.children import needs_linux
 from tests.descriptors import assert_no_more_than, open_descriptors
-from tests.uio.kernel import INSTANCE, LATE, OLD, PAGES_64K, RELID, Manner
+from tests.uio.kernel import INSTANCE, LATE, MASKS_ALL, OLD, PAGES_64K, PRIMARY_ONLY, RELID, Manner
 from tests.uio.kernel import RING_SIZE as RING
 from tests.uio.machine import Machine
 from vmbus.errors import DeviceError, RingEmpty, RingFull
@@ -229,7 +229,10 @@ def test_sysfs_shows_the_rings_as_they_are(kernel):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "masked"), [(LATE, 0), (OLD, 1)], ids=["late", "old"], indirect=["kernel"]
+    ("kernel", "masked"),
+    [(LATE, 0), (OLD, 1), (MASKS_ALL, 1), (PRIMARY_ONLY, 0)],
+    ids=["late", "old", "masks all", "primary only"],
+    indirect=["kernel"],
 )
 def test_old_kernels_mask_at_open_and_in_every_interrupt_before_they_tell_of_it(masked, kernel):
     guest = GuestEnd(kernel, kernel.add_device())
@@ -401,9 +404,12 @@ def test_what_a_guest_writes_wrong_is_reported_and_ends_nothing(kernel):
 
 
 @pytest.mark.parametrize(
-    ("kernel", "masked", "signals"), [(LATE, 0, 1), (OLD, 1, 0)], ids=["late", "old"], indirect=["kernel"]
+    ("kernel", "masked", "signals"),
+    [(LATE, 0, 1), (OLD, 1, 0), (MASKS_ALL, 1, 1), (PRIMARY_ONLY, 0, 0)],
+    ids=["late", "old", "masks all", "primary only"],
+    indirect=["kernel"],
 )
-def test_a_subchannel_is_opened_with_its_offer_and_writes_reach_it_in_late_kernels(masked, signals, kernel):
+def test_a_subchannel_is_opened_with_its_offer_and_writes_reach_it_in_some_kernels(masked, signals, kernel):
     node = kernel.system.open_node(kernel.add_device("network"), writable=True)
     sub = kernel.offer_subchannel(RELID, 1, ring_size=RING)
     place = f"sys/bus/vmbus/devices/{INSTANCE}/channels/{sub}/ring"

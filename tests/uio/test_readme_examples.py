@@ -16,14 +16,14 @@ from vmbus.uio.waiting import wait_for
 
 pytestmark = needs_linux
 
-REQUEST = 3
+TRANSACTION, REQUEST, RESPONSE = 7, 3, 5
 NEGOTIATE, FILE_COPY = 0, 7
 START, WRITE, COMPLETE = 0, 1, 2
 
 
 def frame(kind, body):
     """A frame of the host: pipe header, then versions, message type, size, status, id and flags, then the body."""
-    head = struct.pack("<HHHHHHIBB2x", 3, 0, kind, 1, 1, len(body), 0, 0, REQUEST)
+    head = struct.pack("<HHHHHHIBB2x", 3, 0, kind, 1, 1, len(body), 0x80004005, TRANSACTION, REQUEST)
     return struct.pack("<II", 1, len(head) + len(body)) + head + body
 
 
@@ -71,7 +71,8 @@ def test_the_example_of_the_readme_copies_a_file_and_ends_when_the_device_is_rev
     assert [answer.transaction_id for answer in answers] == [1, 2, 3, 4, 5]
     for message, answer in zip(messages, answers, strict=True):
         assert len(answer.payload) == -(-len(message) // 8) * 8
-        assert answer.payload[20:26] == bytes(5) + b"\x05"
+        status, transaction, flags = struct.unpack_from("<IBB", answer.payload, 20)
+        assert (status, transaction, flags) == (0, TRANSACTION, RESPONSE)
         assert answer.payload[8:20] == message[8:20]
     assert struct.unpack_from("<HHIHHHH", answers[0].payload, 28) == (1, 1, 0, 3, 0, 1, 1)
 

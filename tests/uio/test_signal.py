@@ -203,12 +203,6 @@ def test_a_device_that_fails_otherwise_is_an_error_with_its_number(node, monkeyp
     signal.close()
 
 
-def test_a_wait_of_more_than_a_day_ends_early_and_says_that_there_may_be_a_reason(ends, monkeypatch):
-    monkeypatch.setattr("vmbus.uio.signal.LONGEST_SLEEP", 0.001)
-    assert ends[0].wait(0.002) is True
-    assert ends[0].wait(0.001) is False
-
-
 def test_two_signals_of_one_device_take_nothing_from_each_other(no_descriptor_left):
     """Each has opened the device for itself, and the device tells every open of each interrupt."""
     opened = [StandInNode(), StandInNode()]
@@ -352,7 +346,9 @@ def test_a_process_without_a_descriptor_left_gets_a_device_error_and_loses_none(
     for spare in range(3):
         node = StandInNode()
         try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (used + spare, hard))
+            free = os.dup(node.fileno())  # the lowest number that is free; the limit is one of numbers
+            os.close(free)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + spare, hard))
             UioSignal(node).close()
         except DeviceError as error:
             refused += 1
@@ -387,19 +383,6 @@ def test_a_signal_that_is_dropped_closes_its_device(node):
     gc.collect()
     assert gone() is None
     assert node.closes == 1
-
-
-def test_wakes_while_the_signal_is_closed_touch_no_descriptor_of_somebody_else(no_descriptor_left):
-    for _ in range(20):
-        signal = UioSignal(StandInNode())
-        waker = Running(lambda signal=signal: [signal.wake() for _ in range(20)])
-        signal.close()
-        others = [os.eventfd(0, os.EFD_NONBLOCK) for _ in range(8)]
-        waker.result()
-        for descriptor in others:
-            with pytest.raises(BlockingIOError):
-                os.eventfd_read(descriptor)
-            os.close(descriptor)
 
 
 def test_no_descriptor_is_inherited_by_a_program_that_is_started(node):
@@ -540,15 +523,6 @@ def test_a_send_that_waits_for_room_ends_when_the_device_is_revoked(guest):
     guest.node.revoke()
     with pytest.raises(PeerClosed):
         sender.result()
-
-
-def test_packets_from_before_the_device_was_revoked_are_still_received(guest):
-    for number in range(3):
-        guest.host.send(bytes(8), number)
-    guest.node.revoke()
-    assert [guest.channel.receive(timeout=PATIENCE).transaction_id for _ in range(3)] == [0, 1, 2]
-    with pytest.raises(PeerClosed):
-        guest.channel.receive()
 
 
 def test_a_receive_that_sleeps_ends_when_another_thread_closes_the_channel(guest):

@@ -108,10 +108,10 @@ def test_a_device_that_nobody_has_open_is_not_opened(tree, which):
     node = add_live_device(tree, is_open=False)
     system = LookingSystem(tree.root)
     with pytest.raises(
-        CallerError, match=r"nobody has uio0 .* zero .* --open \(open_channel=True\)"
+        CallerError, match=r"nobody has uio0 .* zero .*; even_if_closed=True does that"
     ) as caught:
         snapshot(which, root=system)
-    assert (caught.value.argument, caught.value.value) == ("open_channel", False)
+    assert (caught.value.argument, caught.value.value) == ("even_if_closed", False)
     assert (system.done, node.read_bytes()) == ([], OUTBOUND + INBOUND)
 
 
@@ -119,20 +119,20 @@ def test_a_device_that_nobody_has_open_is_not_opened(tree, which):
 def test_it_is_opened_when_that_is_asked_for(tree):
     add_live_device(tree, is_open=False)
     system = LookingSystem(tree.root)
-    taken = snapshot(0, root=system, open_channel=True)
+    taken = snapshot(0, root=system, even_if_closed=True)
     assert taken.content == OUTBOUND + INBOUND
     assert system.done == ["open uio0", f"map 0x0 {RINGS_SIZE}", "close uio0"]
 
 
 @posix_only
-@pytest.mark.parametrize("open_channel", [False, True])
-def test_an_open_channel_is_mapped_through_its_ring_file_where_there_is_one(tree, open_channel):
+@pytest.mark.parametrize("even_if_closed", [False, True])
+def test_an_open_channel_is_mapped_through_its_ring_file_where_there_is_one(tree, even_if_closed):
     add_live_device(tree, bytes(RINGS_SIZE))
     # Kernels before 2025 say 4 MiB of every such file: as long as the map says is what counts.
     file = tree.device_folder(INSTANCE) / "channels/14/ring"
     file.write_bytes((OUTBOUND + INBOUND).ljust(1 << 20, b"\0"))
     system = LookingSystem(tree.root)
-    assert snapshot(0, root=system, open_channel=open_channel).content == OUTBOUND + INBOUND
+    assert snapshot(0, root=system, even_if_closed=even_if_closed).content == OUTBOUND + INBOUND
     assert system.done == [f"map 14/ring {RINGS_SIZE}"]
 
 
@@ -151,7 +151,7 @@ def test_a_closed_channel_is_not_mapped_through_its_ring_file(tree):
     add_live_device(tree, is_open=False)
     (tree.device_folder(INSTANCE) / "channels/14/ring").touch()
     system = LookingSystem(tree.root)
-    assert snapshot(0, root=system, open_channel=True).content == OUTBOUND + INBOUND
+    assert snapshot(0, root=system, even_if_closed=True).content == OUTBOUND + INBOUND
     assert system.done[0] == "open uio0"
 
 
@@ -173,11 +173,11 @@ def test_the_rings_of_a_subchannel_are_those_of_its_ring_file(tree):
     rings = [ring_with((6, name), data_size=8192) for name in (b"sub out.", b"sub in..")]
     add_live_subchannel(tree, 23, b"".join(rings))
     system = LookingSystem(tree.root)
-    taken = snapshot(0, root=system, channel=23)
+    taken = snapshot(0, root=system, relid=23)
     assert [taken.outbound.content, taken.inbound.content] == rings
     assert (taken.channel.relid, taken.channel.subchannel_id) == (23, 1)
     assert system.done == ["map 23/ring 24576"]
-    assert snapshot(0, root=system, channel=14).content == OUTBOUND + INBOUND
+    assert snapshot(0, root=system, relid=14).content == OUTBOUND + INBOUND
 
 
 @posix_only
@@ -187,7 +187,7 @@ def test_a_ring_file_that_holds_no_two_rings_is_refused_before_it_is_mapped(tree
     add_live_subchannel(tree, 23, bytes(size))
     system = LookingSystem(tree.root)
     with pytest.raises(DeviceError, match=f"channels/23/ring has {size} bytes, which are no two rings"):
-        snapshot(0, root=system, channel=23)
+        snapshot(0, root=system, relid=23)
     assert system.done == []
 
 
@@ -198,10 +198,10 @@ def test_a_subchannel_that_is_not_open_has_no_rings(tree, content):
     add_live_subchannel(tree, 23, content, is_open=False)
     system = LookingSystem(tree.root)
     with pytest.raises(CallerError, match=r"channel 23 of file-copy .* is not open"):
-        snapshot(0, root=system, channel=23)
+        snapshot(0, root=system, relid=23)
     with pytest.raises(CallerError, match=r"channel 23 is a subchannel, .* only the kernel opens") as caught:
-        snapshot(0, root=system, channel=23, open_channel=True)
-    assert caught.value.argument == "open_channel"
+        snapshot(0, root=system, relid=23, even_if_closed=True)
+    assert caught.value.argument == "even_if_closed"
     assert system.done == []
 
 
@@ -211,7 +211,7 @@ def test_a_ring_file_that_is_not_there_yet_is_no_reason_to_open_the_node(tree):
     add_live_subchannel(tree, 23, None)
     system = LookingSystem(tree.root)
     with pytest.raises(DeviceError, match="channels/23/ring is not there"):
-        snapshot(0, root=system, channel=23)
+        snapshot(0, root=system, relid=23)
     assert system.done == []
 
 
@@ -220,8 +220,8 @@ def test_a_channel_of_another_device_is_refused_with_those_that_there_are(tree):
     add_live_device(tree)
     add_live_subchannel(tree, 23, None)
     with pytest.raises(CallerError, match="has no channel 15; it has 14, 23") as caught:
-        snapshot(0, root=tree.root, channel=15)
-    assert (caught.value.argument, caught.value.value) == ("channel", 15)
+        snapshot(0, root=tree.root, relid=15)
+    assert (caught.value.argument, caught.value.value) == ("relid", 15)
 
 
 # -- what the system refuses, and what goes away ---------------------------------------------------
@@ -333,7 +333,7 @@ def test_a_device_that_nobody_has_open_keeps_its_rings(kernel, ring_file):
     with pytest.raises(CallerError, match="nobody has uio0"):
         snapshot(0, root=kernel.system)
     assert (kernel.system.nodes, kernel.report(RELID).is_open) == ([], False)
-    taken = snapshot(0, root=kernel.system, open_channel=True)
+    taken = snapshot(0, root=kernel.system, even_if_closed=True)
     assert len(taken.inbound.content) == size
     assert [node.closed for node in kernel.system.nodes] == [True]
     assert not kernel.report(RELID).is_open

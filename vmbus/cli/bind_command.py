@@ -2,7 +2,9 @@
 
 Its own driver loses it: a network card is then no interface any more, and a disk no disk.  So a device that
 holds a mounted file system or active swap, or carries the default route, is refused; so is one of which that
-cannot be told, unless forced.
+cannot be told.  --force takes it all the same.
+
+It needs the rights of root, but for --dry-run, and takes one device at a time.
 
 When a step fails, or Ctrl-C comes, everything is put back as it was.  It does not last over a reboot;
 `vmbus unbind DEVICE` gives the device back before.  Hyper-V sockets need none of this: they are AF_VSOCK.
@@ -12,7 +14,6 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from vmbus.errors import CallerError
 from vmbus.uio import PATIENCE, AddId, GuestDevice, Step, System, bind, bind_plan, refuse_in_use
 
 from .driver_options import (
@@ -24,6 +25,7 @@ from .driver_options import (
     seconds,
     undisturbed,
 )
+from .option_names import options_named
 from .output import print_lines
 
 __all__ = ["add_arguments", "execute"]
@@ -57,26 +59,17 @@ def execute(arguments: Namespace) -> int:
     system = System(arguments.root)
     device = device_of(arguments, system)
     steps = bind_plan(device, system, timeout=arguments.timeout)
-    if arguments.dry_run:
-        notes = [] if arguments.force or not steps else refusals(device, system)
-        print_plan(steps, otherwise=f"{label_of(device)}: uio_hv_generic has it already", notes=notes)
-        return 0
-    if steps:
-        if not arguments.force:
+    with options_named(force="--force"):
+        if steps and not arguments.force:
             refuse_in_use(device, system)
-        check_rights("bind")
-    uio = undisturbed(lambda: bind(device, system, force=arguments.force, timeout=arguments.timeout))
+        if arguments.dry_run:
+            print_plan(steps, otherwise=f"{label_of(device)}: uio_hv_generic has it already")
+            return 0
+        if steps:
+            check_rights("bind")
+        uio = undisturbed(lambda: bind(device, system, force=arguments.force, timeout=arguments.timeout))
     print_lines(outcome(device, uio, steps))
     return 0
-
-
-def refusals(device: GuestDevice, system: System) -> list[str]:
-    """Why it would be refused without --force."""
-    try:
-        refuse_in_use(device, system)
-    except CallerError as error:
-        return [str(error)]
-    return []
 
 
 def outcome(device: GuestDevice, uio: str, steps: list[Step]) -> list[str]:

@@ -1,14 +1,14 @@
 """The devices of a guest as JSON, "vmbus.devices/1": integers stay integers, what is missing is null.
 
     {"schema", "root", "hibernation",
-     "devices": [{"instance", "path", "class_name", "class_description", "hvsock_port", "driver", "uio", "open",
-                  "state_name", <files of the device>, "out_data_size", "in_data_size",
+     "devices": [{"instance_id", "path", "class_name", "class_description", "hvsock_port", "driver", "uio",
+                  "interfaces", "disks", "open", "state_name", <files of the device>, "out_data_size", "in_data_size",
                   "channel_vp_mapping": [{"relid", "cpu"}],
                   "channels": [{"relid", "open", <files of the channel>, "ring_size"}],
                   "maps": [{"number", "name", "size", "addr", "addr_hex", "offset"}]}]}
 
 What comes out of a file has the file's name as its key, such as "numa_node", "out_write_index" or
-"server_monitor_pending"; GUIDs are text without braces.  Addresses come a second time in hex under a key
+"server_monitor_pending"; GUIDs are text without braces.  Interfaces and disks are names, such as eth0.  Addresses come a second time in hex under a key
 ending in _hex: jq and browsers round above 2**53.
 """
 
@@ -49,13 +49,15 @@ def device_to_json(device: GuestDevice, path: str) -> dict[str, Any]:
     """One item of the document's "devices", without its maps."""
     known = device.device_class
     return {
-        "instance": device.instance_id,
+        "instance_id": device.instance_id,
         "path": path,
-        "class_name": None if known is None else known.name,
+        "class_name": device.class_name,
         "class_description": None if known is None else known.description,
         "hvsock_port": device.hvsock_port,
         "driver": device.driver,
         "uio": device.uio,
+        "interfaces": list(device.interfaces),
+        "disks": list(device.disks),
         "open": device.is_open,
         "state_name": None if device.state is None else STATES.get(device.state),
         "id": device.id,

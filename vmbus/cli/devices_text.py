@@ -30,6 +30,9 @@ COLUMNS = {
 #: No column is wider: one odd name is not to push all others out of sight.
 WIDEST = 24
 
+#: Of more interfaces and disks only so many are named in a device's line; -v names them all.
+MOST_CARRIED = 4
+
 #: Further lines stand below CLASS, and what they say behind such a label.
 INDENT = " " * 9
 LABEL = 9
@@ -89,12 +92,18 @@ def state_of(device: GuestDevice) -> str:
 
 
 def what_it_is(device: GuestDevice) -> str:
-    """A few words on a device; of a kind that nobody knows, its GUID."""
-    known = device.device_class
-    if known is None:
-        return MISSING if device.class_id is None else f"class {device.class_id}"
-    port = device.hvsock_port
-    return known.description if port is None else f"{known.description}, port {port}"
+    """A few words on a device, and what it carries; of a kind that nobody knows, its GUID."""
+    known, port = device.device_class, device.hvsock_port
+    if known is not None:
+        words = [known.description]
+    else:
+        words = [] if device.class_id is None else [f"class {device.class_id}"]
+    if port is not None:
+        words.append(f"port {port}")
+    words += device.carried[:MOST_CARRIED]
+    if len(device.carried) > MOST_CARRIED:
+        words.append(f"and {len(device.carried) - MOST_CARRIED} more")
+    return ", ".join(words) or MISSING
 
 
 def details(
@@ -103,6 +112,8 @@ def details(
     """Further lines on a device, each a label and what stands behind it."""
     yield "class", shown(device.class_id)
     yield "instance", device.instance_id
+    if device.carried:
+        yield "carries", " ".join(device.carried)
     if detail > 1:
         yield from more_of_device(system, device)
     yield "outbound", ring_text(device.outbound)

@@ -33,12 +33,13 @@ def add_driver_options(parser: ArgumentParser, *, force_help: str) -> None:
     parser.add_argument(
         "device",
         metavar="DEVICE",
-        help="its instance, relid, uio node, class or driver; `vmbus devices` lists them",
+        help="its instance, relid, uio node, class, driver, network interface or disk; `vmbus devices` lists them",
     )
     parser.add_argument(
         "--dry-run",
         action="store_true",
-        help="print what would be written, as lines of shell; change nothing",
+        help="print what would be written, as lines of shell; change nothing (what is refused without --force is "
+        "refused here too)",
     )
     parser.add_argument("--force", action="store_true", help=force_help)
     parser.add_argument(
@@ -62,7 +63,12 @@ def seconds(text: str) -> float:
 
 
 def device_of(arguments: Namespace, system: System) -> GuestDevice:
-    """The device that is meant.  Raises UsageError for a copy in which something is to be changed."""
+    """The device that is meant.
+
+    Raises UsageError for a copy in which something is to be changed, and where no device is named.
+    """
+    if not arguments.device.strip():
+        raise UsageError("DEVICE is empty: which device? (`vmbus devices` lists them)")
     if not arguments.dry_run and not system.is_this_machine:
         raise UsageError(f"--root {arguments.root} is a copy, whose drivers nobody can change; add --dry-run")
     return find_device(arguments.device, system)
@@ -84,10 +90,9 @@ def check_rights(what: str) -> None:
         )
 
 
-def print_plan(steps: Iterable[object], *, otherwise: str, notes: Iterable[str] = ()) -> None:
-    """Lines of shell: the steps, or `otherwise` where there is nothing to do; notes become comments."""
-    lines = [str(step) for step in steps]
-    print_lines([*(f"# {note}" for note in notes), *(lines or [f"# {otherwise}"])])
+def print_plan(steps: Iterable[object], *, otherwise: str) -> None:
+    """Lines of shell: the steps, or `otherwise` as a comment where there is nothing to do."""
+    print_lines([str(step) for step in steps] or [f"# {otherwise}"])
 
 
 def undisturbed(change: Callable[[], Result]) -> Result:

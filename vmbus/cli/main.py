@@ -133,7 +133,7 @@ COMMANDS = {
     ),
     "top": Command(
         "watch the channels of this Linux guest: how full, how busy",
-        "vmbus top --sort interrupts",
+        "vmbus top --sort int/s",
         load_top,
     ),
     "bind": Command(

@@ -30,8 +30,7 @@ BAR_PART = 6
 class Column(NamedTuple):
     """One column.
 
-    name           what it is sorted by
-    heading        above it
+    heading        above it, and in small letters its name: what rows are sorted by
     meaning        for the help
     importance     the lowest number stays longest
     value          what rows are sorted by; None comes last
@@ -41,7 +40,6 @@ class Column(NamedTuple):
     least          cells that it has at least, so that a number that grows moves nothing
     """
 
-    name: str
     heading: str
     meaning: str
     importance: int
@@ -50,6 +48,10 @@ class Column(NamedTuple):
     right: bool = True
     largest_first: bool = False
     least: int = 1
+
+    @property
+    def name(self) -> str:
+        return self.heading.lower()
 
 
 class Chosen(NamedTuple):
@@ -60,31 +62,29 @@ class Chosen(NamedTuple):
 
 
 def name_column(
-    name: str, heading: str, meaning: str, importance: int, value: Callable[[ChannelRow], str | None]
+    heading: str, meaning: str, importance: int, value: Callable[[ChannelRow], str | None]
 ) -> Column:
     def text(row: ChannelRow) -> str:
         return printable(value(row) or UNKNOWN)
 
-    return Column(name, heading, meaning, importance, value, text, right=False)
+    return Column(heading, meaning, importance, value, text, right=False)
 
 
 def number_column(
-    name: str,
     heading: str,
     meaning: str,
     importance: int,
     value: Callable[[ChannelRow], int | None],
     **more: Any,
 ) -> Column:
-    return Column(name, heading, meaning, importance, value, lambda row: count_text(value(row)), **more)
+    return Column(heading, meaning, importance, value, lambda row: count_text(value(row)), **more)
 
 
-def rate_column(name: str, heading: str, meaning: str, importance: int, counter: str) -> Column:
+def rate_column(heading: str, meaning: str, importance: int, counter: str) -> Column:
     def rate(row: ChannelRow) -> float | None:
         return row.counters[counter].rate
 
     return Column(
-        name,
         heading,
         meaning,
         importance,
@@ -95,9 +95,9 @@ def rate_column(name: str, heading: str, meaning: str, importance: int, counter:
     )
 
 
-def total_column(name: str, heading: str, meaning: str, importance: int, counter: str) -> Column:
+def total_column(heading: str, meaning: str, importance: int, counter: str) -> Column:
     return number_column(
-        name, heading, meaning, importance, lambda row: row.counters[counter].total, largest_first=True
+        heading, meaning, importance, lambda row: row.counters[counter].total, largest_first=True
     )
 
 
@@ -117,14 +117,13 @@ def pending_text(row: ChannelRow) -> str:
 
 #: In the order in which they stand.
 COLUMNS = (
-    name_column("device", "DEVICE", "kind of device", 0, lambda row: row.device.name),
-    number_column("relid", "RELID", "number of the channel on the bus", 1, lambda row: row.channel.relid),
-    number_column("sub", "SUB", "subchannel; 0 is the primary one", 8, lambda row: row.channel.subchannel_id),
-    number_column("cpu", "CPU", "processor that is interrupted", 10, lambda row: row.channel.cpu),
+    name_column("DEVICE", "kind of device", 0, lambda row: row.device.name),
+    number_column("RELID", "number of the channel on the bus", 1, lambda row: row.channel.relid),
+    number_column("SUB", "subchannel; 0 is the primary one", 8, lambda row: row.channel.subchannel_id),
+    number_column("CPU", "processor that is interrupted", 10, lambda row: row.channel.cpu),
     Column(
-        "out",
         "OUT",
-        "fill of the ring to the host (~ its size is a guess)",
+        "how full the ring to the host is; ~25%: of a size that is a guess; <1%: not empty",
         2,
         lambda row: row.outbound.fraction,
         None,
@@ -132,9 +131,8 @@ COLUMNS = (
         largest_first=True,
     ),
     Column(
-        "in",
         "IN",
-        "fill of the ring from the host",
+        "how full the ring from the host is",
         3,
         lambda row: row.inbound.fraction,
         None,
@@ -142,33 +140,30 @@ COLUMNS = (
         largest_first=True,
     ),
     Column(
-        "mask",
         "MASK",
-        "interrupt masks out/in: 1 asks for no signals",
+        "interrupt masks, of OUT by the host and of IN by the guest; 0/1: the guest wants no signals now",
         7,
         masks,
         masks_text,
         largest_first=True,
     ),
     Column(
-        "pending",
         "PEND",
-        "a signal waits in the monitor page",
+        "whether a signal waits in the monitor page for the host; -: this channel uses none",
         9,
         lambda row: row.is_signal_pending,
         pending_text,
         largest_first=True,
     ),
-    rate_column("interrupts", "INT/s", "signals from the host", 4, "interrupts"),
-    rate_column("events", "EVNT/s", "signals to the host by hypercall", 5, "events"),
-    rate_column("full", "FULL/s", "writes that found no room", 6, "out_full_total"),
-    rate_column("first-full", "FIRST/s", "times that the ring to the host became full", 13, "out_full_first"),
-    rate_column("in-full", "INFULL/s", "signals to the host that it has room again", 14, "intr_in_full"),
-    rate_column("out-empty", "EMPTY/s", "signals to the host that its ring was empty", 15, "intr_out_empty"),
-    name_column("uio", "UIO", "node of uio_hv_generic", 11, lambda row: row.device.uio),
-    name_column("driver", "DRIVER", "what has the device", 12, lambda row: row.device.driver),
+    rate_column("INT/s", "signals from the host", 4, "interrupts"),
+    rate_column("EVNT/s", "signals to the host by hypercall", 5, "events"),
+    rate_column("FULL/s", "writes that found no room", 6, "out_full_total"),
+    rate_column("FIRST/s", "times that the ring to the host became full", 13, "out_full_first"),
+    rate_column("INFULL/s", "signals to the host that it has room again", 14, "intr_in_full"),
+    rate_column("EMPTY/s", "signals to the host that its ring was empty", 15, "intr_out_empty"),
+    name_column("UIO", "node of uio_hv_generic", 11, lambda row: row.device.uio),
+    name_column("DRIVER", "what has the device", 12, lambda row: row.device.driver),
     number_column(
-        "out-bytes",
         "OUTBYTES",
         "bytes that wait for the host",
         16,
@@ -176,22 +171,19 @@ COLUMNS = (
         largest_first=True,
     ),
     number_column(
-        "in-bytes",
         "INBYTES",
         "bytes that wait for the guest",
         17,
         lambda row: row.inbound.used,
         largest_first=True,
     ),
-    total_column("full-total", "FULL", "as FULL/s, since the channel was opened", 18, "out_full_total"),
-    total_column("first-full-total", "FIRST", "as FIRST/s", 19, "out_full_first"),
-    total_column("in-full-total", "INFULL", "as INFULL/s", 20, "intr_in_full"),
-    total_column("out-empty-total", "EMPTY", "as EMPTY/s", 21, "intr_out_empty"),
-    total_column("interrupts-total", "INTERRUPTS", "as INT/s", 22, "interrupts"),
-    total_column("events-total", "EVENTS", "as EVNT/s", 23, "events"),
-    name_column(
-        "instance", "INSTANCE", "name of the device on the bus", 24, lambda row: row.device.instance_id
-    ),
+    total_column("FULL", "as FULL/s, since the channel was opened", 18, "out_full_total"),
+    total_column("FIRST", "as FIRST/s", 19, "out_full_first"),
+    total_column("INFULL", "as INFULL/s", 20, "intr_in_full"),
+    total_column("EMPTY", "as EMPTY/s", 21, "intr_out_empty"),
+    total_column("INTERRUPTS", "as INT/s", 22, "interrupts"),
+    total_column("EVENTS", "as EVNT/s", 23, "events"),
+    name_column("INSTANCE", "name of the device on the bus", 24, lambda row: row.device.instance_id),
 )
 
 COLUMN_NAMES = tuple(one.name for one in COLUMNS)

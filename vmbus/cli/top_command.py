@@ -7,9 +7,11 @@ opened and nothing written.  What the kernel does not tell is shown as -.
 from __future__ import annotations
 
 import errno
+import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import suppress
+from difflib import get_close_matches
 from math import isfinite
 from time import monotonic, sleep
 
@@ -18,6 +20,7 @@ from vmbus.uio import find_devices, take_sample
 
 from .output import UsageError, print_json_lines, print_lines
 from .top_columns import COLUMN_NAMES
+from .top_help import columns_explained
 from .top_json import SCHEMA, picture_to_json
 from .top_loop import picture_of, watch
 from .top_table import once_lines
@@ -29,26 +32,31 @@ __all__ = ["add_arguments", "execute"]
 #: Seconds between two samples.
 SHORTEST, LONGEST = 0.1, 3600.0
 
+#: Cells of a line of `--help`.
+HELP_WIDTH = 76
+
 EXAMPLES = """\
 examples:
   vmbus top
-  vmbus top --sort interrupts --filter network
+  vmbus top --sort int/s --filter network
   vmbus top --once                                two samples, a second apart, and one table
   vmbus top --once --interval 0                   one sample: no rates
-  vmbus top --json --count 60 | jq -c '.channels[] | [.name, .relid, .rates.interrupts]'
+  vmbus top --once --interval 10 --count 6        six tables, ten seconds apart
+  vmbus top --json --count 60 | jq -c '.channels[] | [.class_name, .relid, .rates.interrupts]'
 
 --once looks twice, an interval apart, so that there are rates; so does --json before its first object.
---json is --once, one object, unless --count asks for more.
+Both show one sample unless --count asks for more.
 
-columns to sort by: {columns}.
+columns, by whose headings --sort goes; /s: a second:
+{columns}
 
-exit status: 0 done; 1 done, and with --once or --json a ring has an index that no ring can have; 2 could not be
-done, such as where there is no VMBus.
+exit status: 0 done; 1 done, and with --once or --json a ring has an index that no ring can have, or no channel
+passes the filter; 2 could not be done, such as where there is no VMBus.
 """
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.epilog = EXAMPLES.format(columns=in_lines(COLUMN_NAMES, 90))
+    parser.epilog = EXAMPLES.format(columns="\n".join(f"  {one}" for one in columns_explained(HELP_WIDTH)))
     parser.add_argument(
         "--interval",
         type=interval,
@@ -58,14 +66,19 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--count", type=count, metavar="N", help="end after so many samples have been shown")
     parser.add_argument(
-        "--sort", metavar="COLUMN", default="relid", choices=COLUMN_NAMES, help="see below (default relid)"
+        "--sort",
+        metavar="COLUMN",
+        default="relid",
+        type=sort_column,
+        help="by a column, see below (default relid)",
     )
+    parser.add_argument("--reverse", action="store_true", help="sort the other way round")
     parser.add_argument(
         "--filter",
         metavar="TEXT",
         default="",
-        help="only channels that match every word: a part of the device's kind, driver or node; the relid; or what "
-        "the instance begins with",
+        help="only channels that match every word: a part of the device's kind, driver, node, interface or disk; the "
+        "relid; or what the instance begins with",
     )
     parser.add_argument(
         "--root",
@@ -74,18 +87,17 @@ def add_arguments(parser: ArgumentParser) -> None:
         help="look at a copy of another machine's /sys and /proc, such as a support archive; default /",
     )
     form = parser.add_argument_group("how to show it")
-    form.add_argument("--once", action="store_true", help="print one table, and end")
+    form.add_argument("--once", action="store_true", help="print one table, or --count of them")
     form.add_argument("--json", action="store_true", help=f"an object a line, {SCHEMA}")
 
 
-def in_lines(names: tuple[str, ...], width: int) -> str:
-    """Names with commas between them, in lines that are not too long."""
-    lines = [""]
-    for name in names:
-        if lines[-1] and len(lines[-1]) + len(name) > width:
-            lines.append("")
-        lines[-1] += f"{name}, "
-    return "\n  ".join(one.rstrip() for one in lines).rstrip(",")
+def sort_column(text: str) -> str:
+    """The name of a column: its heading, in letters of any size."""
+    if text.lower() in COLUMN_NAMES:
+        return text.lower()
+    near = get_close_matches(text.lower(), COLUMN_NAMES, 1, 0.7)
+    hint = f"did you mean {near[0]}?" if near else f"there is {', '.join(COLUMN_NAMES)}"
+    raise ArgumentTypeError(f"{text!r} is no column; {hint}")
 
 
 def interval(text: str) -> float:
@@ -104,9 +116,11 @@ def count(text: str) -> int:
 
 
 def execute(arguments: Namespace) -> int:
-    """Show; 1 where a table or an object has a broken ring."""
+    """Show; 1 where a table or an object has a broken ring, or the filter leaves nothing to show."""
     check_usage(arguments)
-    view = View(sort=arguments.sort, filter=arguments.filter, interval=arguments.interval)
+    view = View(
+        sort=arguments.sort, reverse=arguments.reverse, filter=arguments.filter, interval=arguments.interval
+    )
     if arguments.json or arguments.once:
         return print_pictures(arguments, view)
     find_devices(arguments.root)  # DeviceError where there is no VMBus; later it may go
@@ -119,28 +133,28 @@ def execute(arguments: Namespace) -> int:
 
 def check_usage(arguments: Namespace) -> None:
     """Raise UsageError for options that contradict each other."""
-    if arguments.once and arguments.count not in (None, 1):
-        raise UsageError("--once is one table; --count asks for more (of --json, an object a sample)")
-    is_once = arguments.once or (arguments.json and arguments.count in (None, 1))
+    is_once = (arguments.once or arguments.json) and arguments.count in (None, 1)
     if arguments.interval == 0 and not is_once:
-        raise UsageError("--interval 0 is one sample, for --once")
+        raise UsageError("--interval 0 is one sample, for --once or --json")
 
 
 def print_pictures(arguments: Namespace, view: View) -> int:
-    broken = False
+    broken, found = False, not view.filter
 
     def noticed() -> Iterator[Picture]:
-        nonlocal broken
+        nonlocal broken, found
         for picture in pictures(arguments.root, arguments.interval, arguments.count or 1):
             broken = broken or any(row.outbound.is_broken or row.inbound.is_broken for row in picture.rows)
+            found = found or bool(view.visible(picture.rows))
             yield picture
 
     if arguments.json:
         print_json_lines(picture_to_json(view, picture) for picture in noticed())
     else:
-        for picture in noticed():
-            print_lines(once_lines(view, picture, *paper()))
-    return 1 if broken else 0
+        for number, picture in enumerate(noticed()):
+            print_lines([""] * bool(number) + [*once_lines(view, picture, *paper())])
+            sys.stdout.flush()
+    return 1 if broken or not found else 0
 
 
 def pictures(root: str, interval: float, count: int) -> Iterator[Picture]:
@@ -164,7 +178,6 @@ def pictures(root: str, interval: float, count: int) -> Iterator[Picture]:
 def paper() -> tuple[int | None, Bars]:
     """How wide lines may be, None for as wide as they are; and what standard output can show bars with."""
     import os
-    import sys
 
     try:
         "".join(BLOCKS).encode(sys.stdout.encoding or "ascii")

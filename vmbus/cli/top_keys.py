@@ -95,7 +95,7 @@ def hide(view: View) -> None:
 
 
 def start_filter(view: View) -> None:
-    view.typed = view.filter
+    view.typed = ""
 
 
 def drop_filter(view: View) -> None:

@@ -16,10 +16,10 @@ from .top_table import Line, screen_lines
 from .top_text import Bars
 from .top_view import Picture, View
 
-__all__ = ["GONE", "REDRAW", "Screen", "picture_of", "watch"]
+__all__ = ["REDRAW", "TERMINAL_GONE", "Screen", "picture_of", "watch"]
 
 #: What a screen may answer in place of a key: it has another size or was disturbed; its terminal is gone.
-REDRAW, GONE = "redraw", "gone"
+REDRAW, TERMINAL_GONE = "redraw", "terminal gone"
 
 #: Seconds to wait for a key when nothing else is to be done.
 LONG = 3600.0
@@ -40,7 +40,7 @@ class Screen(Protocol):
     def show(self, lines: list[Line]) -> None: ...
 
     def key(self, seconds: float) -> str | None:
-        """The next key, or REDRAW, or GONE; None where there is none for so long."""
+        """The next key, or REDRAW, or TERMINAL_GONE; None where there is none for so long."""
         ...
 
 
@@ -66,7 +66,7 @@ def watch(
         screen.show(screen_lines(view, picture, *screen.size(), screen.bars))
         key = screen.key(LONG if view.paused else max(0.0, due - clock()))
         interval = view.interval
-        if key == GONE:
+        if key == TERMINAL_GONE:
             return
         if key is not None and key != REDRAW:
             press(view, key, view.visible(picture.rows))

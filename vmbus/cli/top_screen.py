@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -17,9 +18,9 @@ from typing import Any
 from . import top_keys
 from .output import UsageError
 from .output_file import signals_as_exits
-from .top_loop import GONE, REDRAW
+from .top_loop import REDRAW, TERMINAL_GONE
 from .top_table import DIM, HEADING, HIGH, LOW, MIDDLE, PLAIN, SELECTED, SORTED, TITLE, Line
-from .top_text import ASCII, BLOCKS, Bars
+from .top_text import ASCII, BLOCKS, HALVES, Bars
 
 __all__ = ["CursesScreen", "open_screen"]
 
@@ -51,7 +52,10 @@ CHARACTERS = {
 }
 
 #: ctrl-l
-DRAW_ANEW = "\x0c"
+DRAW_ANEW = 0x0C
+
+#: What is larger is a key of curses, and no byte of a character.
+LAST_BYTE = 255
 
 COLOURS = {LOW: "COLOR_GREEN", MIDDLE: "COLOR_YELLOW", HIGH: "COLOR_RED"}
 
@@ -147,14 +151,19 @@ class CursesScreen:
         self.bars = self._bars()
         self._styles = self._looks()
         self._keys = {getattr(curses, name): key for name, key in CURSES_KEYS.items()}
+        # Bytes are put together here: curses takes a byte that begins no character for the first of one, and then
+        # all keys behind it for the rest.
+        self._characters = getincrementaldecoder(window.encoding)("ignore")
 
     def _bars(self) -> Bars:
-        """Blocks, where curses and the locale know them."""
+        """Blocks, where curses and the locale know them, and parts of them where the terminal's font does."""
         try:
             "".join(BLOCKS).encode(self._window.encoding)
         except (UnicodeError, LookupError):
             return ASCII
-        return BLOCKS if hasattr(self._window, "get_wch") else ASCII
+        if not hasattr(self._window, "get_wch"):
+            return ASCII
+        return HALVES if os.environ.get("TERM") == "linux" else BLOCKS
 
     def _looks(self) -> dict[str, int]:
         curses = self._curses
@@ -202,18 +211,17 @@ class CursesScreen:
 
     def key(self, seconds: float) -> str | None:
         self._window.timeout(min(LONGEST_WAIT, round(seconds * 1000)))
-        try:
-            typed = self._window.get_wch() if hasattr(self._window, "get_wch") else self._window.getch()
-        except self._curses.error:
-            typed = -1
+        typed = self._window.getch()
         if typed == -1:
             # Without a terminal there is nothing to wait for, and curses no longer waits.
-            return None if is_terminal(sys.stdin) else GONE
-        key = REDRAW if typed == DRAW_ANEW or typed == ord(DRAW_ANEW) else self._keys.get(typed)
+            return None if is_terminal(sys.stdin) else TERMINAL_GONE
+        key = REDRAW if typed == DRAW_ANEW else self._keys.get(typed)
         if key == REDRAW:
             # Terminals differ in what they leave on a screen that gets another size.
             self._window.clearok(True)
         if key is not None:
             return key
-        character = chr(typed) if isinstance(typed, int) and typed < 256 else typed
-        return CHARACTERS.get(character, character) if isinstance(character, str) else REDRAW
+        if typed > LAST_BYTE:
+            return REDRAW
+        character = self._characters.decode(bytes([typed]))
+        return CHARACTERS.get(character, character) or None

@@ -1,7 +1,7 @@
 """What `vmbus top` shows, as lines of text: for any width and height, and without a terminal.
 
 Of a screen that is too small, this stays longest: the selected row; the line that says what is shown; the
-headings; more rows; a line of keys; and two lines that tell more of the selected row.
+headings; more rows; a line of keys; and three lines that tell more of the selected row.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import NamedTuple
 from vmbus.uio import STATES, ChannelRow, Fill
 
 from .output import printable
-from .top_columns import COLUMNS, Chosen, choose_columns
-from .top_text import Bars, count_text, cut, fill_text, pad, width_of
+from .top_columns import Chosen, choose_columns
+from .top_help import HELP, columns_explained, in_two_columns
+from .top_text import Bars, count_text, cut, fill_text, folds, pad, width_of
 from .top_view import Picture, View
 
 __all__ = ["Line", "Part", "Style", "once_lines", "screen_lines"]
@@ -21,30 +22,16 @@ __all__ = ["Line", "Part", "Style", "once_lines", "screen_lines"]
 #: From so many lines on the screen ends with a line of keys, and from so many with more of the selected row.
 HEIGHT_FOR_KEYS, HEIGHT_FOR_DETAILS = 6, 16
 
-DETAIL_LINES = 2
+DETAIL_LINES = 3
+
 
 #: A ring that is fuller than this is marked; and one that is nearly full otherwise.
 HALF_FULL, NEARLY_FULL = 0.5, 0.9
 
 KEYS = "q quit  h help  / filter  s sort  r reverse  p pause  i hide quiet  +/- interval"
 
-HELP = """\
-s or >, S or <     sort by the next column, by the one before
-r                  sort the other way round
-/                  filter: words that are part of a device's kind, driver or
-                   node, its relid, or what its instance begins with;
-                   enter keeps it, escape leaves it as it was
-escape             no filter
-i                  hide closed channels, and those where nothing happens
-p or space         pause
-+, -               look less often, more often
-up, down, k, j     one row; page up, page down: one page
-home or g          stay on the first row, whichever that is
-end or G           the last row
-ctrl-l             draw the screen anew
-h or ?             this help; again, or another key: back
-q                  quit
-"""
+#: Below a part of the help that goes on.
+MORE = "-- more: page down --"
 
 #: How text looks; it means nothing that the text does not say.
 Style = str
@@ -162,13 +149,8 @@ def why_empty(view: View, picture: Picture) -> str:
 
 
 def folded(text: str, width: int) -> list[Line]:
-    """All of a text, in as many lines as it takes."""
-    lines, text = [], printable(text)
-    while text:
-        first = cut(text, width) or text[0]
-        lines.append(line(first, width))
-        text = text[len(first) :]
-    return lines
+    """All of a text, in as many lines as it takes, and words whole where they are no longer than a line."""
+    return [line(one, width) for one in folds(printable(text), width)]
 
 
 def footer(view: View, rows: Sequence[ChannelRow], width: int, height: int) -> list[Line]:
@@ -195,6 +177,7 @@ def details(row: ChannelRow, width: int) -> list[Line]:
         state,
         device.driver or "no driver",
         *([device.uio] if device.uio else []),
+        *device.carried,
     ]
     second = [
         f"out {fill_in_bytes(row.outbound)}",
@@ -206,7 +189,20 @@ def details(row: ChannelRow, width: int) -> list[Line]:
         f"infull {totals['intr_in_full']}",
         f"empty {totals['intr_out_empty']}",
     ]
-    return [line("  ".join(parts), width) for parts in (first, second)]
+    lines = [line(one, width) for parts in (first, second) for one in flowing(parts, width)]
+    return (lines + [line("", width)] * DETAIL_LINES)[:DETAIL_LINES]
+
+
+def flowing(parts: Sequence[str], width: int) -> list[str]:
+    """The parts in lines, each part whole where it is no longer than a line."""
+    lines = [parts[0]]
+    for part in parts[1:]:
+        longer = f"{lines[-1]}  {part}"
+        if width_of(printable(longer)) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(part)
+    return lines
 
 
 def fill_in_bytes(fill: Fill) -> str:
@@ -215,12 +211,16 @@ def fill_in_bytes(fill: Fill) -> str:
 
 
 def help_lines(view: View, width: int, height: int) -> list[Line]:
-    """The help, from the line on that the user has come to."""
-    columns = [f"{one.heading:<10} {one.name:<16} {one.meaning}" for one in COLUMNS]
-    text = [*HELP.splitlines(), "", "column     name for --sort", *columns]
-    view.help_top = max(0, min(view.help_top, len(text) - height))
-    shown = text[view.help_top : view.help_top + height]
-    return [line(one, width) for one in shown + [""] * (height - len(shown))]
+    """The help, from the line on that the user has come to; the last line says where there is more."""
+    text = [*in_two_columns(HELP, width), "", *columns_explained(width)]
+    page = height if len(text) <= height else height - 1
+    view.page = max(1, page)
+    view.help_top = max(0, min(view.help_top, len(text) - page))
+    shown = text[view.help_top : view.help_top + page]
+    lines = [line(one, width) for one in shown + [""] * (height - len(shown))]
+    if page and view.help_top + page < len(text):
+        lines[-1] = line(MORE, width, DIM)
+    return lines
 
 
 # -- the table --------------------------------------------------------------------------------------
@@ -265,7 +265,7 @@ def fill_style(row: ChannelRow, fill: Fill) -> Style:
 def cell_style(row: ChannelRow, name: str) -> Style:
     if not row.channel.is_open:
         return DIM
-    return HIGH if name == "full" and row.counters["out_full_total"].rate else PLAIN
+    return HIGH if name == "full/s" and row.counters["out_full_total"].rate else PLAIN
 
 
 def once_lines(view: View, picture: Picture, width: int | None, bars: Bars) -> Iterable[str]:

@@ -6,13 +6,24 @@ none.  (Unicode Standard Annex 11)
 
 from __future__ import annotations
 
-from math import ceil
+from collections.abc import Iterator
 from typing import NamedTuple
 from unicodedata import category, east_asian_width
 
 from vmbus.uio import Fill
 
-__all__ = ["ASCII", "BLOCKS", "Bars", "count_text", "cut", "fill_text", "pad", "rate_text", "width_of"]
+__all__ = [
+    "ASCII",
+    "BLOCKS",
+    "HALVES",
+    "Bars",
+    "count_text",
+    "cut",
+    "fill_text",
+    "pad",
+    "rate_text",
+    "width_of",
+]
 
 #: What stands for a value that is not known.
 UNKNOWN = "-"
@@ -24,13 +35,15 @@ SHARE_WIDTH = 5
 
 
 class Bars(NamedTuple):
-    """The characters of a bar."""
+    """The characters of a bar; `parts` are for a cell that is not quite full, the emptiest first."""
 
     full: str
     empty: str
+    parts: str = ""
 
 
-BLOCKS, ASCII = Bars("█", "░"), Bars("#", ".")
+#: HALVES are for fonts of 256 characters, such as that of the console.
+BLOCKS, HALVES, ASCII = Bars("█", "░", "▏▎▍▌▋▊▉"), Bars("█", "░", "▌"), Bars("#", ".")
 
 
 def width_of(text: str) -> int:
@@ -74,6 +87,21 @@ def pad(text: str, width: int, *, right: bool = False) -> str:
     return blanks + text if right else text + blanks
 
 
+def folds(text: str, width: int) -> Iterator[str]:
+    """Lines of text, with words whole that are no longer than a line.
+
+    >>> list(folds("is not there: /sys/bus", 7))
+    ['is not', 'there:', '/sys/bu', 's']
+    """
+    text = text.strip()
+    while text:
+        first = cut(text, width) or text[0]
+        if text[len(first) :].strip() and text[len(first)] != " " and " " in first:
+            first = first[: first.rindex(" ")]
+        yield first.rstrip()
+        text = text[len(first) :].lstrip()
+
+
 def count_text(number: int | None) -> str:
     """A number that may be missing."""
     return UNKNOWN if number is None else str(number)
@@ -106,6 +134,8 @@ def fill_text(fill: Fill, is_open: bool, width: int, bars: Bars) -> str:
 
     >>> fill_text(Fill(4096, 16384), True, 13, ASCII)
     '##......  25%'
+    >>> fill_text(Fill(10000, 16384), True, 13, BLOCKS)
+    '████▉░░░  61%'
     """
     if not is_open:
         return pad("closed", width)
@@ -118,9 +148,11 @@ def fill_text(fill: Fill, is_open: bool, width: int, bars: Bars) -> str:
     length = width - SHARE_WIDTH
     if length < 1:
         return pad(share.strip(), width, right=True)
-    # A ring that is not empty is never shown as an empty one.
-    full = ceil(fraction * length)
-    return bars.full * full + bars.empty * (length - full) + share
+    # To the nearest part of a cell: of a ring that holds next to nothing only the share says that it is not empty.
+    steps = len(bars.parts) + 1
+    full, rest = divmod(int(fraction * length * steps + 0.5), steps)
+    filled = bars.full * full + bars.parts[rest - 1 : rest]
+    return filled + bars.empty * (length - len(filled)) + share
 
 
 def share_text(fraction: float, assumed: bool = False) -> str:

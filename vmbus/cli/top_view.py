@@ -119,10 +119,11 @@ class Picture:
 def matches(row: ChannelRow, text: str) -> bool:
     """Whether every word of a filter is found in a row.
 
-    A word is part of the name of the device, its driver or node; the relid; or what the instance begins with.
+    A word is part of the name of the device, its driver or node, or what it carries; the relid; or what the instance
+    begins with.
     """
     device = row.device
-    names = [device.name, device.driver or "", device.uio or ""]
+    names = [device.name, device.driver or "", device.uio or "", *device.carried]
     known = device.device_class
     if known is not None:
         names += known.other_names

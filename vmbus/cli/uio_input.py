@@ -18,6 +18,8 @@ from vmbus.inspection import (
 from vmbus.layout import IN_WORD, OUT_WORD
 from vmbus.uio import RingCopy, Snapshot, snapshot, system_at
 
+from .option_names import options_named
+
 __all__ = ["UioDump", "live_dump", "report_on"]
 
 
@@ -43,7 +45,8 @@ class UioDump(RawDump):
 def live_dump(arguments: Namespace) -> UioDump:
     """The rings of the device that the command line names, copied."""
     system = system_at(arguments.root or "/")
-    taken = snapshot(arguments.uio, root=system, channel=arguments.channel, open_channel=arguments.open)
+    with options_named(even_if_closed="--open"):
+        taken = snapshot(arguments.uio, root=system, relid=arguments.channel, even_if_closed=arguments.open)
     return UioDump(system.path(f"dev/{taken.device.uio}"), taken)
 
 

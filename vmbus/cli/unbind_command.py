@@ -1,7 +1,10 @@
 """Take a VMBus device back from uio_hv_generic, and give it to the driver that knows it.
 
-Without --driver the bus looks for one, as it does with a new device.  A device that a program holds open is
-refused, unless forced: that program would lose its rings.
+Without --driver the bus looks for one, as it does with a new device; so a device without a driver gets one too.
+What another driver has stays there.  A device that a program holds open is refused, as that program would lose its
+rings; --force takes it all the same.
+
+It needs the rights of root, but for --dry-run, and takes one device at a time.
 
 When a step fails, or Ctrl-C comes, everything is put back as it was.
 """
@@ -10,8 +13,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
 
-from vmbus.errors import CallerError
-from vmbus.uio import NO_DRIVER, UIO_DRIVER, GuestDevice, System, refuse_open, unbind, unbind_plan
+from vmbus.uio import NO_DRIVER, GuestDevice, System, refuse_open, unbind, unbind_plan
 
 from .driver_options import (
     add_driver_options,
@@ -21,6 +23,7 @@ from .driver_options import (
     print_plan,
     undisturbed,
 )
+from .option_names import options_named
 from .output import print_lines
 
 __all__ = ["add_arguments", "execute"]
@@ -31,8 +34,8 @@ examples:
   sudo vmbus unbind file-copy --driver none        and leave it without a driver
   vmbus unbind uio0 --driver hv_netvsc --dry-run   what would be written
 
-exit status: 0 done, or it was not bound to uio_hv_generic; 1 done, and uio_hv_generic has taken it again, as it
-knows its class; 2 could not be done: then all is as it was before, or the message says what is not.
+exit status: 0 done, or it was not bound to uio_hv_generic; 2 could not be done, as where uio_hv_generic would take
+it again: then all is as it was before, or the message says what is not.
 """
 
 
@@ -57,46 +60,28 @@ def execute(arguments: Namespace) -> int:
     system = System(arguments.root)
     device = device_of(arguments, system)
     steps = unbind_plan(device, system, driver=arguments.driver, remove_id=arguments.remove_id)
-    if arguments.dry_run:
-        notes = [] if arguments.force else refusals(device)
-        print_plan(steps, otherwise=nothing_to_do(device), notes=notes)
-        return 0
-    if not steps:
-        print_lines([nothing_to_do(device)])
-        return 0
-    if not arguments.force:
-        refuse_open(device)
-    check_rights("unbind")
-    now = undisturbed(
-        lambda: unbind(
-            device,
-            system,
-            driver=arguments.driver,
-            remove_id=arguments.remove_id,
-            force=arguments.force,
+    with options_named(force="--force"):
+        if steps and not arguments.force:
+            refuse_open(device)
+        if arguments.dry_run:
+            print_plan(steps, otherwise=nothing_to_do(device))
+            return 0
+        if not steps:
+            print_lines([nothing_to_do(device)])
+            return 0
+        check_rights("unbind")
+        now = undisturbed(
+            lambda: unbind(
+                device,
+                system,
+                driver=arguments.driver,
+                remove_id=arguments.remove_id,
+                force=arguments.force,
+            )
         )
-    )
-    print_lines([outcome(device, now)])
-    return 1 if now == UIO_DRIVER else 0
-
-
-def refusals(device: GuestDevice) -> list[str]:
-    """Why it would be refused without --force."""
-    try:
-        refuse_open(device)
-    except CallerError as error:
-        return [str(error)]
-    return []
+    print_lines([f"{label_of(device)}: {now or 'no driver'} has it now"])
+    return 0
 
 
 def nothing_to_do(device: GuestDevice) -> str:
     return f"{label_of(device)}: {device.driver or 'no driver'} has it: there is nothing to take back"
-
-
-def outcome(device: GuestDevice, now: str | None) -> str:
-    if now == UIO_DRIVER:
-        return (
-            f"{label_of(device)}: uio_hv_generic has taken it again, as it knows its class: --driver names another "
-            f"driver or {NO_DRIVER}, --remove-id has it forget the class"
-        )
-    return f"{label_of(device)}: {now or 'no driver'} has it now"

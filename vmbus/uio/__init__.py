@@ -1,5 +1,14 @@
 """A real device of a Linux guest: what sysfs says of it, and its rings through uio_hv_generic.
 
+Where to begin:
+
+    find_devices     what there is, as sysfs shows it; below any root
+    bind, unbind     give a device to uio_hv_generic, and back
+    open_channel     a channel of a device, to talk over or (read_only=True) to watch
+    UioDevice        a device held open: several channels, and the buffers of transfer pages
+    snapshot         the rings of a device in use, copied
+    take_sample, channel_rows   how full and how busy all channels are
+
 Linux alone has these files; everywhere else this part can be imported, and looks at copies of them.
 """
 
@@ -8,7 +17,7 @@ from .binding_steps import AddId
 from .buffers import BufferFault, DeviceBuffers, SharedBuffer
 from .counters import COUNTERS, ChannelRow, Counter, Fill, Sample, channel_rows, fill_of, take_sample
 from .device import UioDevice
-from .device_files import STATES, GuestChannel, GuestDevice, MonitorFiles, RingFiles
+from .device_files import STATES, UNKNOWN_NAME, GuestChannel, GuestDevice, MonitorFiles, RingFiles
 from .devices import find_device, find_devices, read_device
 from .in_use import Use, UseKind, uses_of
 from .late import PATIENCE, UIO_DRIVER
@@ -27,6 +36,7 @@ __all__ = [
     "PATIENCE",
     "STATES",
     "UIO_DRIVER",
+    "UNKNOWN_NAME",
     "AddId",
     "BufferFault",
     "ChannelObserver",

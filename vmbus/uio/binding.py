@@ -20,9 +20,6 @@ drivers/base/bus.c, net/vmw_vsock/hyperv_transport.c (hv_sock, which has the soc
 from __future__ import annotations
 
 import errno
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 
 from vmbus.errors import CallerError, DeviceError
 from vmbus.layout import Guid
@@ -41,6 +38,7 @@ from .binding_steps import (
     Unbind,
     driver_of,
 )
+from .carrying_out import carry_out
 from .devices import GuestDevice, find_devices, read_device
 from .in_use import uses_of
 from .late import PATIENCE, UIO_DRIVER, node_of
@@ -107,17 +105,18 @@ def bind(device: GuestDevice, root: Root = "/", *, force: bool = False, timeout:
 
 
 def refuse_in_use(device: GuestDevice, root: Root = "/") -> None:
-    """Raise CallerError for a device that the system needs, with what for."""
+    """Raise CallerError for a device that the system needs, with what for: the error of `bind` without force."""
     uses = uses_of(device, root)
     if not uses:
         return
     more = len(uses) - MOST_NAMED
     named = [use.text for use in uses[:MOST_NAMED]] + ([f"and {more} more"] if more > 0 else [])
     raise CallerError(
-        f"{device.name} {device.instance_id} {'; '.join(named)}; it is left where it is unless forced (--force)",
-        argument="device",
-        value=device.instance_id,
-        limit="a device that nothing needs",
+        f"{device.name} {device.instance_id} {'; '.join(named)}; it is left where it is: force=True takes it all "
+        "the same",
+        argument="force",
+        value=False,
+        limit=True,
     )
 
 
@@ -163,13 +162,13 @@ def unbind(
     remove_id: bool = False,
     force: bool = False,
 ) -> str | None:
-    """Take a device from uio_hv_generic; the driver that has it then, None where none has.
+    """Take a device from uio_hv_generic; the driver that has it then, which is another, or None where none has.
 
     driver, remove_id   as of unbind_plan
     force               even a device that a program holds open, whose rings are then gone
 
-    Raises what unbind_plan raises; CallerError for a device that is open; DeviceError when the system refuses, as
-    bind does.
+    Raises what unbind_plan raises; CallerError for a device that is open; DeviceError when the system refuses, and
+    when uio_hv_generic would have the device again, as bind does.
     """
     system = system_at(root)
     device = as_it_is_now(device, system)
@@ -181,14 +180,14 @@ def unbind(
 
 
 def refuse_open(device: GuestDevice) -> None:
-    """Raise CallerError for a device that a program holds open through its node."""
+    """Raise CallerError for a device that a program holds open: the error of `unbind` without force."""
     if device.driver == UIO_DRIVER and device.is_open:
         raise CallerError(
             f"{device.name} {device.instance_id} is open: a program has /dev/{device.uio or 'uio*'} and would lose its "
-            "rings; it is left where it is unless forced (--force)",
-            argument="device",
-            value=device.instance_id,
-            limit="a device that is not open",
+            "rings; it is left where it is: force=True takes it all the same",
+            argument="force",
+            value=False,
+            limit=True,
         )
 
 
@@ -245,64 +244,3 @@ def class_of(device: GuestDevice) -> Guid:
 def without_driver(system: System) -> tuple[str, ...]:
     """The instances of all devices that have no driver."""
     return tuple(other.instance_id for other in find_devices(system) if other.driver is None)
-
-
-def carry_out(steps: Sequence[Step], system: System) -> None:
-    """Do one after the other; when that fails, or is interrupted, take all of it back."""
-    begun: list[Step] = []
-    try:
-        for step in steps:
-            begun.append(step)
-            with nullcontext() if step.takes_long else signals_held():
-                step.do(system)
-    except BaseException as error:
-        outcome = ""
-        try:
-            with signals_held():
-                outcome = take_back(begun, system)
-        except (KeyboardInterrupt, SystemExit) as second:  # came meanwhile
-            second.args = (outcome,)
-            raise
-        if isinstance(error, DeviceError):
-            raise DeviceError(error.errno, f"{error.strerror}; {outcome}") from error
-        if not isinstance(error, Exception):
-            # What ends a program, such as Ctrl-C, takes along what became of this.
-            error.args = (outcome,)
-        raise
-
-
-def take_back(begun: Sequence[Step], system: System) -> str:
-    """Undo steps, the last first, whatever else goes wrong; what became of it, in words."""
-    problems = []
-    for step in reversed(begun):
-        try:
-            undo_in_spite_of_signals(step, system)
-        except DeviceError as error:
-            problems.append(error.strerror or str(error))
-    if problems:
-        return f"not all could be put back: {'; '.join(problems)}"
-    stays = any(isinstance(step, LoadModule) for step in begun) and system.exists(f"{DRIVERS}/{UIO_DRIVER}")
-    return f"all is as it was before{f', but the module {UIO_DRIVER} is loaded' if stays else ''}"
-
-
-def undo_in_spite_of_signals(step: Step, system: System) -> None:
-    """Undo a step; in a program with threads Ctrl-C may come all the same, and does not leave it half undone."""
-    while True:
-        try:
-            step.undo(system)
-        except (KeyboardInterrupt, SystemExit):
-            continue
-        return
-
-
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Ctrl-C, and what else asks a program to end, comes when this is over: so a write is done, or it is not."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -214,7 +214,7 @@ class RemoveId(Step):
 
 
 class Unbind(Step):
-    """Take a device from its driver."""
+    """Take a device from its driver, which lets go before the write is over."""
 
     def __init__(self, instance: str, driver: str) -> None:
         self.instance = instance
@@ -224,7 +224,10 @@ class Unbind(Step):
         return shell_line(f"{DRIVERS}/{self.driver}/unbind", self.instance)
 
     def do(self, system: System) -> None:
-        system.write(f"{DRIVERS}/{self.driver}/unbind", self.instance)
+        place = f"{DRIVERS}/{self.driver}/unbind"
+        system.write(place, self.instance)
+        if driver_of(system, self.instance) == self.driver:
+            raise DeviceError(errno.EBUSY, f"{system.path(place)}: {self.driver} still has {self.instance}")
 
     def undo(self, system: System) -> None:
         holder = driver_of(system, self.instance)
@@ -263,7 +266,7 @@ class Bind(Step):
 
 
 class Probe(Step):
-    """Have the bus look for a driver that knows a device; that there is none is no error."""
+    """Have the bus look for a driver that knows a device; that there is none is no error, but uio_hv_generic is."""
 
     def __init__(self, instance: str) -> None:
         self.instance = instance
@@ -273,6 +276,12 @@ class Probe(Step):
 
     def do(self, system: System) -> None:
         system.write(f"{BUS}/drivers_probe", self.instance)
+        if driver_of(system, self.instance) == UIO_DRIVER:
+            raise DeviceError(
+                errno.EBUSY,
+                f"{UIO_DRIVER} has taken {self.instance} again, as it knows its class: `vmbus unbind {self.instance} "
+                "--remove-id` has it leave the class, --driver names another driver or none",
+            )
 
     def undo(self, system: System) -> None:
         holder = driver_of(system, self.instance)

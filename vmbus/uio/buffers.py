@@ -54,7 +54,7 @@ class DeviceBuffers:
     """
 
     def __init__(self, maps: Iterable[UioMap], map_buffer: Callable[[UioMap, bool], mmap.mmap]) -> None:
-        self._maps = [one for one in maps if one.gpadl is not None]
+        self._maps = [(one.gpadl, one) for one in maps if one.gpadl is not None]
         self._map_buffer = map_buffer
         self._mapped: dict[str, tuple[SharedBuffer, mmap.mmap]] = {}
 
@@ -70,16 +70,15 @@ class DeviceBuffers:
 
     def _buffer(self, kind: str, *, writable: bool) -> SharedBuffer:
         if kind not in self._mapped:
-            one = self._map_of(kind)
+            gpadl, one = self._map_of(kind)
             mapping = self._map_buffer(one, writable)
-            assert one.gpadl is not None
-            self._mapped[kind] = SharedBuffer(one.gpadl, memoryview(mapping)), mapping
+            self._mapped[kind] = SharedBuffer(gpadl, memoryview(mapping)), mapping
         return self._mapped[kind][0]
 
-    def _map_of(self, kind: str) -> UioMap:
-        for one in self._maps:
+    def _map_of(self, kind: str) -> tuple[int, UioMap]:
+        for gpadl, one in self._maps:
             if one.name.startswith(kind):
-                return one
+                return gpadl, one
         raise DeviceError(
             errno.ENODEV,
             f"the device has no map {kind}:<gpadl>: newer kernels make them for network cards alone",

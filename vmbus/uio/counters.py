@@ -9,7 +9,8 @@ an old number, and none of that channel's rates mean anything: there are none un
 What sysfs tells differs between channels.  The primary one has files for both sides of both rings.  A
 subchannel has two numbers: bytes that wait inbound, and bytes free outbound, so that the size of its rings must
 come from elsewhere: from its file `ring`, where uio_hv_generic has the device, or it is taken to be that of the
-primary's rings, as it is with every driver of Linux that has subchannels.
+primary's rings, as it is with every driver of Linux that has subchannels.  What the file holds besides data takes
+pages of the kernel, whose size a copy of another machine's files does not always tell: then it is a guess too.
 
 The files of a ring are read one after the other while it moves: what waits and what is free then do not add up
 to its size.  A sum that is no number of pages shows that.
@@ -30,7 +31,9 @@ from vmbus.errors import DeviceError
 from vmbus.sizes import PAGE_SIZE
 
 from .devices import GuestChannel, GuestDevice, RingFiles, find_devices
-from .system import Root, system_at
+from .page_sizes import kernel_page_size
+from .rings import halves_of
+from .system import Root
 
 __all__ = ["COUNTERS", "ChannelRow", "Counter", "Fill", "Sample", "channel_rows", "fill_of", "take_sample"]
 
@@ -49,8 +52,8 @@ class Fill(NamedTuple):
 
     used        bytes that wait to be read
     data_size   bytes of its data area
-    assumed     the size is a guess: that of the primary channel's ring, or what numbers that do not add up come
-                nearest to
+    assumed     the size is a guess: that of the primary channel's ring, what is left of the file `ring` behind
+                pages of the usual size, or what numbers that do not add up come nearest to
     """
 
     used: int | None
@@ -152,7 +155,7 @@ def channel_rows(sample: Sample, before: Sample | None = None, root: Root = "/")
     """A row a channel, in the order of the devices; their rates are those since `before`."""
     seconds = 0.0 if before is None else sample.at - before.at
     old_devices = {} if before is None else {device.instance_id: device for device in before.devices}
-    page_size = system_at(root).page_size
+    page_size = kernel_page_size(sample.devices, root)
     return [
         row
         for device in sample.devices
@@ -161,7 +164,7 @@ def channel_rows(sample: Sample, before: Sample | None = None, root: Root = "/")
 
 
 def device_rows(
-    device: GuestDevice, old: GuestDevice | None, seconds: float, page_size: int
+    device: GuestDevice, old: GuestDevice | None, seconds: float, page_size: int | None
 ) -> Iterator[ChannelRow]:
     old_channels = {} if old is None else {channel.relid: channel for channel in old.channels}
     for channel in device.channels:
@@ -198,26 +201,31 @@ def rate_between(old: int | None, new: int | None, seconds: float) -> float | No
 
 
 def fill_of(
-    device: GuestDevice, channel: GuestChannel, before: GuestDevice | None = None, page_size: int = PAGE_SIZE
+    device: GuestDevice,
+    channel: GuestChannel,
+    before: GuestDevice | None = None,
+    page_size: int | None = None,
 ) -> tuple[Fill, Fill]:
     """How full the outbound and the inbound ring of a channel are.
 
     before      the device in an earlier sample, which may show the size of a ring better
-    page_size   of the guest's kernel
+    page_size   of the guest's kernel; None: not known
     """
     if not channel.is_open:
         return Fill(None, None), Fill(None, None)
     out_size = ring_size(device.outbound, before and before.outbound)
     in_size = ring_size(device.inbound, before and before.inbound)
-    own = Size(data_size_of_file(channel, page_size))
+    own = size_of_file(channel, page_size)
     if channel == device.primary:
         out_size, in_size = (size if size.bytes is not None else own for size in (out_size, in_size))
         waiting = device.outbound.read_bytes_avail, device.inbound.read_bytes_avail
-    elif own.bytes is not None:
+    elif own.bytes is not None and not own.assumed:
         out_size = in_size = own
         waiting = None, None
     else:
-        # Rings that hold more than the primary's are larger: how large, nothing says.
+        if own.bytes is not None:
+            out_size = in_size = own
+        # Rings that hold more than the guess are larger: how large, nothing says.
         larger = is_more(channel.write_avail, out_size) or is_more(channel.read_avail, in_size)
         out_size, in_size = (Size(None if larger else size.bytes, True) for size in (out_size, in_size))
         waiting = None, None
@@ -250,12 +258,15 @@ def outbound_used(channel: GuestChannel, size: Size) -> int | None:
     return (size.bytes - channel.write_avail) % WORDS
 
 
-def data_size_of_file(channel: GuestChannel, page_size: int) -> int | None:
-    """Bytes of each data area, from the file `ring`: two equal rings, each behind a page of the guest's."""
+def size_of_file(channel: GuestChannel, page_size: int | None) -> Size:
+    """Bytes of each data area, from the file `ring`; without the size of the kernel's pages a guess."""
     if channel.ring_size is None:
-        return None
-    size = channel.ring_size // 2 - page_size
-    return size if size > 0 else None
+        return Size(None)
+    try:
+        halves = halves_of(channel.ring_size, page_size or PAGE_SIZE, "the file `ring`")
+    except DeviceError:
+        return Size(None)
+    return Size(halves.ring_size - halves.header_size, assumed=page_size is None)
 
 
 def ring_size(files: RingFiles, before: RingFiles | None) -> Size:

@@ -24,7 +24,7 @@ from types import TracebackType
 from typing import Any, NamedTuple, TypeVar, final, overload
 
 from vmbus.channel import AsyncChannel, BlockingChannel, Channel, PacketChannel, check_kind
-from vmbus.errors import CallerError, DeviceError
+from vmbus.errors import CallerError, DeviceError, PeerClosed
 from vmbus.ring import OutgoingRing
 
 from .buffers import DeviceBuffers
@@ -57,7 +57,7 @@ class UioDevice:
 
     which     its instance, relid, uio node or kind, as find_device takes it
     root      where /sys and /dev are
-    alone     False: open it also where another process has its channel open; two that use one ring destroy it
+    alone     False: open it also where somebody has its channel open; two that use one ring destroy it
     timeout   seconds for a node that appears late
 
     info      what sysfs said of it then: a GuestDevice
@@ -67,12 +67,14 @@ class UioDevice:
     A context manager; closing it closes its channels.  In a forked child it is closed.  Needs the right to open
     /dev/uioN, usually root's.
 
-    Raises DeviceError when there is no such device, it is not bound to uio_hv_generic, another process has it
-    open (EBUSY), or the system refuses.
+    Opening waits in the calling thread: in an event loop, call it through asyncio.to_thread.
+
+    Raises DeviceError when there is no such device, it is not bound to uio_hv_generic, somebody has it open
+    (EBUSY), or the system refuses.
     """
 
     def __init__(
-        self, which: str, *, root: Root = "/", alone: bool = True, timeout: float = PATIENCE
+        self, which: str | int, *, root: Root = "/", alone: bool = True, timeout: float | None = PATIENCE
     ) -> None:
         self.system = system_at(root)
         self.info = find_device(which, self.system)
@@ -80,8 +82,8 @@ class UioDevice:
         if alone and self.info.is_open:
             raise DeviceError(
                 errno.EBUSY,
-                f"{self.path}: another process has the channel of {self.info.name} {self.info.instance_id} open, and "
-                "two that use one ring destroy it: end that process, or only observe",
+                f"{self.path}: somebody has the channel of {self.info.name} {self.info.instance_id} open already, and "
+                "two that use one ring destroy it: close it there, or only observe (read_only=True)",
             )
         self._closed = False
         self._opened: dict[int, Opened] = {}
@@ -110,12 +112,12 @@ class UioDevice:
 
     @overload
     def open_channel(
-        self, *, relid: int | None = ..., timeout: float = ..., **options: Any
+        self, *, relid: int | None = ..., timeout: float | None = ..., **options: Any
     ) -> PacketChannel: ...
 
     @overload
     def open_channel(
-        self, kind: type[Kind], *, relid: int | None = ..., timeout: float = ..., **options: Any
+        self, kind: type[Kind], *, relid: int | None = ..., timeout: float | None = ..., **options: Any
     ) -> Kind: ...
 
     def open_channel(
@@ -123,7 +125,7 @@ class UioDevice:
         kind: type[Any] = PacketChannel,
         *,
         relid: int | None = None,
-        timeout: float = PATIENCE,
+        timeout: float | None = PATIENCE,
         **options: Any,
     ) -> Any:
         """A channel of that kind over the primary channel's rings, or over those of a subchannel.
@@ -160,12 +162,13 @@ class UioDevice:
             options = {"role": f"{self.info.name} {relid}", **options, "on_close": closing.close}
             channel = kind(MaskedByOthersRing(rings.inbound), OutgoingRing(rings.outbound), signal, **options)
             signal.on_revoked = partial(channel.give_up, REVOKED)
+            if on_close is not None:
+                closing.callback(on_close)  # the last
             undo.callback(self._opened.pop, relid, None)
-            held = undo.pop_all()
-        self._opened[relid] = Opened(channel, held)
-        if on_close is not None:
-            closing.callback(on_close)  # the last
-        closing.push(held)
+            held = ExitStack()
+            closing.push(held)
+            self._opened[relid] = Opened(channel, held)
+            held.push(undo.pop_all())
         return channel
 
     def _check_unused(self, relid: int | None) -> int:
@@ -176,7 +179,10 @@ class UioDevice:
             raise DeviceError(
                 errno.ENODEV, f"{self.path}: sysfs does not say which its primary channel is: give a relid"
             )
-        if relid in self._opened:
+        opened = self._opened.get(relid)
+        if opened is not None and opened.channel.peer_closed:
+            raise PeerClosed(f"{self.path}: {REVOKED}")
+        if opened is not None:
             raise CallerError(
                 f"channel {relid} is open here already: close that one first",
                 argument="relid",
@@ -185,7 +191,7 @@ class UioDevice:
             )
         return relid
 
-    def _map_rings(self, relid: int, timeout: float) -> MappedRings:
+    def _map_rings(self, relid: int, timeout: float | None) -> MappedRings:
         if relid == self.info.id:
             rings = self._map_named(RINGS)
             name = f"{self.path}: map {rings.number} ({RINGS})"
@@ -205,7 +211,12 @@ class UioDevice:
             for page, name in (("monitor_page", MONITOR_PAGE), ("interrupt_page", INTERRUPT_PAGE)):
                 pages[page] = self._map(self._map_named(name), True)
                 undo.callback(let_go, pages[page])
-        doorbell = doorbell_of(channel, node, **pages)
+        try:
+            doorbell = doorbell_of(channel, node, **pages)
+        except CallerError as error:  # what the kernel says of the channel, and not what the caller does
+            raise DeviceError(
+                errno.EINVAL, f"{self.path}: channel {channel.relid} cannot be signaled: {error}"
+            ) from error
         undo.callback(doorbell.close)
         return doorbell
 

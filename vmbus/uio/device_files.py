@@ -19,7 +19,17 @@ from vmbus.layout import Guid
 from vmbus.protocols import DeviceClass, device_class, hvsock_port
 from vmbus.sizes import check_data_size
 
-__all__ = ["BUS", "DEVICES", "STATES", "GuestChannel", "GuestDevice", "MonitorFiles", "RingFiles", "guid_of"]
+__all__ = [
+    "BUS",
+    "DEVICES",
+    "STATES",
+    "UNKNOWN_NAME",
+    "GuestChannel",
+    "GuestDevice",
+    "MonitorFiles",
+    "RingFiles",
+    "guid_of",
+]
 
 #: The folder of the bus, and that of all its devices.
 BUS = "sys/bus/vmbus"
@@ -27,6 +37,9 @@ DEVICES = f"{BUS}/devices"
 
 #: What the numbers of `state` mean.  (include/linux/hyperv.h, enum vmbus_channel_state)
 STATES = {0: "offered", 1: "opening", 2: "ready", 3: "open"}
+
+#: What a kind is called that nobody knows.
+UNKNOWN_NAME = "unknown"
 
 
 class RingFiles(NamedTuple):
@@ -116,6 +129,7 @@ class GuestDevice(NamedTuple):
     server, client      its words in the two monitor pages
     channels            in the order of their relids
     device_id           the GUID that is its name on the bus
+    interfaces, disks   what the kernel calls what it carries: such as eth0 or sda
     """
 
     instance_id: str
@@ -137,6 +151,8 @@ class GuestDevice(NamedTuple):
     client: MonitorFiles
     channels: tuple[GuestChannel, ...]
     device_id: Guid | None = None
+    interfaces: tuple[str, ...] = ()
+    disks: tuple[str, ...] = ()
 
     @property
     def device_class(self) -> DeviceClass | None:
@@ -144,10 +160,15 @@ class GuestDevice(NamedTuple):
         return None if self.class_id is None else device_class(self.class_id)
 
     @property
-    def name(self) -> str:
-        """What to call its kind: such as "network", or "unknown"."""
+    def class_name(self) -> str | None:
+        """What its kind is called, such as "network"; None for one that nobody knows."""
         known = self.device_class
-        return "unknown" if known is None else known.name
+        return None if known is None else known.name
+
+    @property
+    def name(self) -> str:
+        """What to call its kind in any case: such as "network", or "unknown"."""
+        return self.class_name or UNKNOWN_NAME
 
     @property
     def hvsock_port(self) -> int | None:
@@ -155,17 +176,31 @@ class GuestDevice(NamedTuple):
         return None if self.class_id is None else hvsock_port(self.class_id)
 
     def matches(self, which: str) -> bool:
-        """Whether `which` names this device: its instance, relid, uio node, driver, or kind (see is_of_class)."""
+        """Whether `which` names this device.
+
+        It may be its instance, relid, driver, kind (see is_of_class) or network interface; its uio node or disk, also
+        with /dev/ before it.
+        """
         wanted = which.strip("{}").lower()
-        node = None if self.uio is None else f"/dev/{self.uio}"
-        names = (self.instance_id, self.id, self.uio, node, self.driver)
+        nodes = [f"/dev/{name}" for name in (self.uio, *self.disks) if name is not None]
+        names = (self.instance_id, self.id, self.uio, self.driver, *self.carried, *nodes)
         return wanted in {str(name).lower() for name in names if name is not None} or self.is_of_class(wanted)
 
+    @property
+    def carried(self) -> tuple[str, ...]:
+        """The names of its interfaces and disks."""
+        return self.interfaces + self.disks
+
     def is_of_class(self, which: str) -> bool:
-        """Whether its kind has that name ("network", "netvsc") or GUID; "hvsock" are the services of every port."""
+        """Whether its kind has that name ("network", "netvsc") or GUID.
+
+        "hvsock" are the services of every port, "unknown" all kinds that nobody knows.
+        """
         wanted = guid_of(which)
         if wanted is not None:
             return self.class_id == wanted
+        if which.lower() == UNKNOWN_NAME:
+            return self.device_class is None
         known = device_class(which)
         return known is not None and known == self.device_class
 
@@ -178,6 +213,10 @@ class GuestDevice(NamedTuple):
     def place(self) -> str:
         """Its folder, below the root."""
         return f"{DEVICES}/{self.instance_id}"
+
+    def channel(self, relid: int) -> GuestChannel | None:
+        """Its channel of that relid; None where it has none."""
+        return next((channel for channel in self.channels if channel.relid == relid), None)
 
     @property
     def primary(self) -> GuestChannel | None:

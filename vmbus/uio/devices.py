@@ -4,6 +4,7 @@
                                      /out_write_index   the rings of its primary channel, and monitor words
                                      /channels/<relid>/ counters of every channel, the primary among them
                                      /uio/uioN          where uio_hv_generic has it
+                                     /net/eth0, ...     interfaces and disks: see attached
 
 What is not there, or makes no sense, is None in the records of device_files.
 
@@ -18,7 +19,9 @@ import re
 
 from vmbus.errors import CallerError, DeviceError
 
+from .attached import attached_to
 from .device_files import BUS, DEVICES, STATES, GuestChannel, GuestDevice, MonitorFiles, RingFiles, guid_of
+from .naming import UIO_NAME, names_several, not_there
 from .system import Root, System, system_at
 
 __all__ = [
@@ -34,7 +37,6 @@ __all__ = [
     "read_device",
 ]
 
-UIO_NAME = re.compile(r"uio[0-9]{1,9}")
 RELID = re.compile(r"0|[1-9][0-9]{0,9}")
 MAPPING = re.compile(rf"({RELID.pattern}):([0-9]{{1,10}})")
 
@@ -72,6 +74,7 @@ def read_device(instance_id: str, root: Root = "/") -> GuestDevice | None:
     def number(name: str) -> int | None:
         return system.number(f"{place}/{name}")
 
+    attached = attached_to(place, system)
     device = GuestDevice(
         instance_id=instance_id,
         class_id=guid_of(system.text(f"{place}/class_id")),
@@ -92,6 +95,8 @@ def read_device(instance_id: str, root: Root = "/") -> GuestDevice | None:
         client=monitor_of(system, f"{place}/client"),
         channels=channels_of(system, place),
         device_id=guid_of(system.text(f"{place}/device_id")),
+        interfaces=attached.interfaces,
+        disks=attached.disks,
     )
     return device if system.exists(place) else None
 
@@ -143,22 +148,15 @@ def mapping_of(text: str | None) -> tuple[tuple[int, int], ...]:
     return tuple((int(line[1]), int(line[2])) for line in lines if line is not None)
 
 
-def find_device(which: str, root: Root = "/") -> GuestDevice:
+def find_device(which: str | int, root: Root = "/") -> GuestDevice:
     """The one device that `which` names, as GuestDevice.matches says.
 
     Raises DeviceError (ENODEV) where there is none, CallerError where there are several.
     """
     devices = find_devices(root)
-    found = [device for device in devices if device.matches(which)]
+    found = [device for device in devices if device.matches(str(which))]
     if not found:
-        kinds = ", ".join(sorted({device.name for device in devices})) or "none at all"
-        raise DeviceError(errno.ENODEV, f"no device {which}; there are {kinds} (`vmbus devices` lists them)")
+        raise DeviceError(errno.ENODEV, not_there(str(which), devices))
     if len(found) > 1:
-        raise CallerError(
-            f"{which} names {len(found)} devices; one of them is named by its instance: "
-            + ", ".join(device.instance_id for device in found),
-            argument="which",
-            value=which,
-            limit="one device",
-        )
+        raise CallerError(names_several(str(which), found), argument="which", value=which, limit="one device")
     return found[0]

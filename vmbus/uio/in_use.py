@@ -35,6 +35,9 @@ NETWORKS = {"network", "network-direct", "pci"}
 #: File systems that lie in memory alone, although one of them may be the root.
 IN_MEMORY = {"rootfs", "ramfs", "tmpfs"}
 
+#: So many file systems on block devices are looked at; of more than that nobody can tell.
+MOST_MOUNTED = 10_000
+
 MOUNTS, SWAPS = "proc/self/mountinfo", "proc/swaps"
 
 
@@ -90,38 +93,47 @@ def storage_uses(device: GuestDevice, system: System) -> Iterator[Use]:
     yield from guesses(device, STORAGE, [f"{system.path(place)} cannot be read" for place in unread])
     if mounts is not None and not any(mount.point == "/" for mount in mounts):
         yield from guesses(device, STORAGE, [f"{system.path(MOUNTS)} has no root file system"])
-    seen: set[tuple[str, ...]] = set()
+    together = btrfs_members(system)
+    mounted: dict[tuple[str, ...], str] = {}
     # Of the places where a file system is mounted, the shortest is named.
     for mount in sorted(mounts or [], key=lambda mount: len(mount.point)):
-        blocks = blocks_of(mount, system)
+        blocks = blocks_of(mount, system, together)
         if blocks is None:
             # A root that is on no disk may come over the network.
             kinds = STORAGE | NETWORKS if mount.point == "/" else STORAGE
             why = f"it is {mount.kind} on {mount.source}, {mount.number}"
             yield from guesses(device, kinds, [untold(mount.point, why)])
-        elif blocks and tuple(blocks) not in seen:
-            seen.add(tuple(blocks))
-            yield from block_uses(device, system, blocks, mount.point)
-    for swap in swaps or []:
-        yield from block_uses(device, system, [block_name(system, swap)], None)
+        elif blocks:
+            mounted.setdefault(tuple(blocks), mount.point)
+    swapped = dict.fromkeys(block_name(system, swap) for swap in swaps or [])
+    found = [*mounted.items(), *(((name,), None) for name in swapped)]
+    if len(found) > MOST_MOUNTED:
+        yield from guesses(device, STORAGE, [f"more than {MOST_MOUNTED} file systems are mounted"])
+    for names, point in found[:MOST_MOUNTED]:
+        yield from block_uses(device, system, names, point)
 
 
-def blocks_of(mount: Mount, system: System) -> list[str] | None:
-    """The block devices that a file system lies on, by the kernel's names; None where nobody can tell."""
+def blocks_of(mount: Mount, system: System, together: dict[str, list[str]]) -> list[str] | None:
+    """The block devices that a file system lies on, by the kernel's names; None where nobody can tell.
+
+    together   as of btrfs_members
+    """
     if not mount.number.startswith("0:"):
         name = system.link_name(f"sys/dev/block/{mount.number}")
         return None if name is None else [name]
     # File systems over several devices have a number that is no device's.
     if mount.source.startswith("/dev/") and not mount.kind.startswith("fuse"):
         names = [block_name(system, name) for name in mount.source.split(":")]
-        return btrfs_members(system, names) if mount.kind == "btrfs" else names
+        if mount.kind == "btrfs":
+            names += next((together[name] for name in names if name in together), [])
+        return list(dict.fromkeys(names))
     if mount.kind == "zfs" or (mount.point == "/" and mount.kind not in IN_MEMORY):
         return None
     return []
 
 
 def block_uses(
-    device: GuestDevice, system: System, names: list[str], mounted_at: str | None
+    device: GuestDevice, system: System, names: Iterable[str], mounted_at: str | None
 ) -> Iterator[Use]:
     """The use that something mounted, or else swap, makes of a device."""
     stack = stack_of(system, [f"{BLOCKS}/{name}" for name in names])

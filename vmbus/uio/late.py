@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import mmap
 
-from vmbus.errors import DeviceError
+from vmbus.errors import CallerError, DeviceError
 
 from .devices import GuestChannel, GuestDevice, read_device
 from .node import UioNode
@@ -27,30 +27,32 @@ __all__ = ["PATIENCE", "UIO_DRIVER", "channel_when_open", "map_subchannel", "nod
 UIO_DRIVER = "uio_hv_generic"
 
 #: Seconds to wait for what appears late, unless the caller says otherwise.
-PATIENCE = 5.0
+PATIENCE: float = 5.0
 
 #: What the kernel answers of a node or a ring that is not there yet, or soon will not be.
 TOO_EARLY = {errno.ENOENT, errno.ENXIO, errno.ENODEV}
 
 
-def node_of(device: GuestDevice, system: System, timeout: float) -> str:
+def node_of(device: GuestDevice, system: System, timeout: float | None) -> str:
     """The device's node, such as "uio0".  DeviceError where another driver has the device."""
 
     def look() -> str | None:
         now = read_device(device.instance_id, system)
-        return None if now is None else now.uio
+        if now is None:
+            raise DeviceError(errno.ENODEV, f"{device.name} {device.instance_id} is gone")
+        return now.uio
 
     uio = device.uio or (wait_for(look, timeout) if device.driver == UIO_DRIVER else None)
     if uio is None:
         holder = device.driver or "no driver"
         advice = f"`vmbus bind {device.instance_id}` gives it to {UIO_DRIVER}"
         if holder == UIO_DRIVER:
-            advice = f"no node has appeared in {timeout:.3g} s"
+            advice = f"no node has appeared {in_time(timeout)}"
         raise DeviceError(errno.ENODEV, f"{device.name} {device.instance_id} is bound to {holder}: {advice}")
     return uio
 
 
-def open_node(system: System, uio: str, timeout: float, *, writable: bool = True) -> UioNode:
+def open_node(system: System, uio: str, timeout: float | None, *, writable: bool = True) -> UioNode:
     """/dev/uioN, as soon as it can be opened; DeviceError, the last that the kernel answered."""
     refusal = DeviceError(errno.ENOENT, f"{uio} cannot be opened")
 
@@ -70,11 +72,17 @@ def open_node(system: System, uio: str, timeout: float, *, writable: bool = True
     return node
 
 
-def channel_when_open(system: System, device: GuestDevice, relid: int, timeout: float) -> GuestChannel:
+def channel_when_open(system: System, device: GuestDevice, relid: int, timeout: float | None) -> GuestChannel:
     """A channel, as soon as the kernel has opened it: before that it has no rings.
 
-    Raises DeviceError (ETIMEDOUT) when that takes too long.
+    Raises DeviceError (ETIMEDOUT) when that takes too long, CallerError for what is no relid.
     """
+    if not isinstance(relid, int):
+        raise CallerError(
+            f"a relid is a number, as `vmbus devices -v` shows them, not {relid!r}",
+            argument="relid",
+            value=relid,
+        )
 
     def channels() -> tuple[GuestChannel, ...]:
         now = read_device(device.instance_id, system)
@@ -88,14 +96,14 @@ def channel_when_open(system: System, device: GuestDevice, relid: int, timeout: 
         there = ", ".join(str(one.relid) for one in channels()) or "none"
         raise DeviceError(
             errno.ETIMEDOUT,
-            f"{device.name} {device.instance_id}: channel {relid} is not open after {timeout:.3g} s; the device has "
+            f"{device.name} {device.instance_id}: channel {relid} is not open {in_time(timeout)}; the device has "
             f"{there}",
         )
     return channel
 
 
 def map_subchannel(
-    system: System, device: GuestDevice, relid: int, timeout: float, *, writable: bool = True
+    system: System, device: GuestDevice, relid: int, timeout: float | None, *, writable: bool = True
 ) -> mmap.mmap:
     """Both rings of a subchannel, as soon as they can be mapped: as much as its `ring` file has.
 
@@ -103,7 +111,7 @@ def map_subchannel(
     """
     place = f"{device.place}/channels/{relid}/ring"
     refusal = DeviceError(
-        errno.ENOENT, f"{system.path(place)} is not there after {timeout:.3g} s: only {UIO_DRIVER} makes it"
+        errno.ENOENT, f"{system.path(place)} is not there {in_time(timeout)}: only {UIO_DRIVER} makes it"
     )
 
     def look() -> mmap.mmap | None:
@@ -123,3 +131,8 @@ def map_subchannel(
     if mapping is None:
         raise refusal
     return mapping
+
+
+def in_time(timeout: float | None) -> str:
+    """When it was given up, for messages."""
+    return "at all" if timeout is None else f"after {timeout:.3g} s"

@@ -2,6 +2,9 @@
 
 Each function gives None for a list that is not there or makes no sense, which is something else than an empty one.
 
+A line ends at a newline, and a field at a blank or a tab, and nowhere else: the kernel prints every other character
+of a name as it is, also those that Python takes for the end of a line or a blank.
+
 Sources: Linux Documentation/filesystems/proc.rst, 3.5 (mountinfo); mm/swapfile.c, swap_show();
 net/ipv4/fib_trie.c, fib_route_seq_show(); net/ipv6/route.c, rt6_info_route(); include/uapi/linux/route.h.
 """
@@ -18,6 +21,8 @@ __all__ = ["Mount", "default_interfaces", "mounts_in", "swaps_in"]
 
 ROUTES_4, ROUTES_6 = "proc/net/route", "proc/net/ipv6_route"
 SETTINGS = "proc/sys/net"
+
+BLANKS = re.compile("[ \t]+")
 
 #: Flag of a route that leads nowhere.  (RTF_REJECT)
 REJECTING = 0x200
@@ -45,7 +50,7 @@ def mounts_in(text: str | None) -> list[Mount] | None:
     [Mount(point='/data of 1', number='8:2', kind='ext4', source='/dev/sda2')]
     """
     mounts = []
-    for line in (text or "").splitlines():
+    for line in lines_of(text or ""):
         place, _, what = line.partition(" - ")
         first, second = place.split(" "), what.split(" ")
         if len(first) < 6 or len(second) < 3:
@@ -62,12 +67,21 @@ def swaps_in(text: str | None) -> list[str] | None:
     """
     if text is None:
         return None
-    lines = [line.split() for line in text.splitlines()[1:]]
+    lines = [fields_of(line) for line in lines_of(text)[1:]]
     return (
         None
         if any(len(line) < 2 for line in lines)
         else [plain(line[0]) for line in lines if line[1] != "file"]
     )
+
+
+def lines_of(text: str) -> list[str]:
+    lines = text.split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def fields_of(line: str) -> list[str]:
+    return BLANKS.split(line.strip(" \t"))
 
 
 def plain(name: str) -> str:
@@ -93,7 +107,7 @@ def is_without_ipv6(system: System) -> bool:
 
 def defaults_of_4(text: str) -> list[str] | None:
     """A line with names; then interface, destination, gateway, flags, and the mask in the eighth place."""
-    lines = [line.split() for line in text.splitlines()[1:]]
+    lines = [fields_of(line) for line in lines_of(text)[1:]]
     if any(len(line) < 8 for line in lines):
         return None
     return leading([(line[0], line[3]) for line in lines if line[1] == line[7] == "00000000"])
@@ -101,7 +115,7 @@ def defaults_of_4(text: str) -> list[str] | None:
 
 def defaults_of_6(text: str) -> list[str] | None:
     """Destination and the length of its prefix first, flags and interface last."""
-    lines = [line.split() for line in text.splitlines()]
+    lines = [fields_of(line) for line in lines_of(text)]
     if any(len(line) < 10 for line in lines):
         return None
     return leading([(line[9], line[8]) for line in lines if (line[0], line[1]) == ("0" * 32, "00")])

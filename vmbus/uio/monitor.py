@@ -45,8 +45,8 @@ SIGNAL_HOST = struct.pack("=i", 1)
 class Doorbell(Protocol):
     """A way to tell the host.  Rung by any thread at any time."""
 
-    def ring(self) -> None:
-        """Tell the host to look.  Never waits, and does nothing when the device is gone.
+    def ring(self) -> bool:
+        """Tell the host to look; False when the device is gone, and nobody is there to be told.  Never waits.
 
         Raises DeviceError when the system refuses for another reason: then nobody was told.
         """
@@ -63,17 +63,17 @@ class InterruptDoorbell:
     def __init__(self, node: UioNode) -> None:
         self._node: UioNode | None = node
 
-    def ring(self) -> None:
+    def ring(self) -> bool:
         node = self._node
         if node is None:
-            return
+            return True
         try:
             node.write(SIGNAL_HOST)
         except OSError as error:
-            if error.errno not in GONE:
-                raise DeviceError(
-                    error.errno, f"{node!r}: cannot signal the host: {error.strerror}"
-                ) from error
+            if error.errno in GONE:
+                return False
+            raise DeviceError(error.errno, f"{node!r}: cannot signal the host: {error.strerror}") from error
+        return True
 
     def close(self) -> None:
         self._node = None
@@ -104,15 +104,18 @@ class MonitorDoorbell:
             AtomicBit(monitor_page, monitor.offset, monitor.bit),
         )
 
-    def ring(self) -> None:
+    def ring(self) -> bool:
+        reached = True
         for bit in self._bits:
             try:
                 bit.set()
             except DeviceError as error:
                 if error.errno != UNREACHABLE:
                     raise
+                reached = False
             except CallerError:
-                return  # closed meanwhile, by another thread
+                break  # closed meanwhile, by another thread
+        return reached
 
     def close(self) -> None:
         bits, self._bits = self._bits, ()

@@ -15,6 +15,7 @@ drivers/uio/uio_hv_generic.c, hv_uio_irqcontrol().
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import weakref
@@ -22,7 +23,10 @@ from typing import Protocol
 
 from vmbus.errors import CallerError, DeviceError
 
-__all__ = ["SystemNode", "UioNode", "map_descriptor"]
+__all__ = ["QUIETLY", "SystemNode", "UioNode", "map_descriptor", "refused"]
+
+#: How files are opened, as far as this system knows: a pipe that nobody writes to must not hang this.
+QUIETLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
 
 
 class UioNode(Protocol):
@@ -62,9 +66,9 @@ class SystemNode:
         flags = os.O_RDWR if writable else os.O_RDONLY
         self.path = path
         try:
-            self._descriptor = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+            self._descriptor = os.open(path, flags | QUIETLY)
         except OSError as error:
-            raise DeviceError(error.errno, f"{path}: {error.strerror}") from error
+            raise refused(error, path) from error
         self._release = weakref.finalize(self, os.close, self._descriptor)  # also when nobody calls close()
 
     def fileno(self) -> int:
@@ -87,6 +91,12 @@ class SystemNode:
         return f"<SystemNode: {self.path}{', closed' if self._descriptor < 0 else ''}>"
 
 
+def refused(error: OSError, path: str) -> DeviceError:
+    """What to raise for a device or a file of one that cannot be opened."""
+    hint = ": usually only root may open it (sudo)" if error.errno in (errno.EACCES, errno.EPERM) else ""
+    return DeviceError(error.errno, f"{path}: {error.strerror}{hint}")
+
+
 def map_descriptor(descriptor: int, path: str, offset: int, length: int, *, writable: bool) -> mmap.mmap:
     """`length` bytes at `offset` of an open file, shared; DeviceError, which names `path`, when refused."""
     if length <= 0:
@@ -97,8 +107,7 @@ def map_descriptor(descriptor: int, path: str, offset: int, length: int, *, writ
         return mmap.mmap(
             descriptor,
             length,
-            mmap.MAP_SHARED,
-            mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ,
+            access=mmap.ACCESS_WRITE if writable else mmap.ACCESS_READ,
             offset=offset,
         )
     except (OSError, ValueError, OverflowError) as error:  # longer than the file; than any memory

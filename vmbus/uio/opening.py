@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import Any, Literal, TypeVar, overload
 
 from vmbus.channel import Channel, PacketChannel
+from vmbus.errors import CallerError
 
 from .device import UioDevice
 from .late import PATIENCE
@@ -19,11 +20,11 @@ Kind = TypeVar("Kind", bound=Channel)
 
 @overload
 def open_channel(
-    which: str,
+    which: str | int,
     *,
     relid: int | None = ...,
     root: Root = ...,
-    timeout: float = ...,
+    timeout: float | None = ...,
     read_only: Literal[False] = ...,
     **options: Any,
 ) -> PacketChannel: ...
@@ -31,12 +32,12 @@ def open_channel(
 
 @overload
 def open_channel(
-    which: str,
+    which: str | int,
     kind: type[Kind],
     *,
     relid: int | None = ...,
     root: Root = ...,
-    timeout: float = ...,
+    timeout: float | None = ...,
     read_only: Literal[False] = ...,
     **options: Any,
 ) -> Kind: ...
@@ -44,22 +45,33 @@ def open_channel(
 
 @overload
 def open_channel(
-    which: str,
+    which: str | int,
     *,
     relid: int | None = ...,
     root: Root = ...,
-    timeout: float = ...,
+    timeout: float | None = ...,
     read_only: Literal[True],
 ) -> ChannelObserver: ...
 
 
+@overload
 def open_channel(
-    which: str,
+    which: str | int,
+    *,
+    relid: int | None = ...,
+    root: Root = ...,
+    timeout: float | None = ...,
+    read_only: bool,
+) -> PacketChannel | ChannelObserver: ...
+
+
+def open_channel(
+    which: str | int,
     kind: type[Any] = PacketChannel,
     *,
     relid: int | None = None,
     root: Root = "/",
-    timeout: float = PATIENCE,
+    timeout: float | None = PATIENCE,
     read_only: bool = False,
     **options: Any,
 ) -> Any:
@@ -72,11 +84,20 @@ def open_channel(
     read_only   True: a ChannelObserver instead, which stores nothing; of a channel that somebody has open
     options     of that kind: spin, trace, ...
 
+    Opening waits in the calling thread: in an event loop, call it through asyncio.to_thread.
+
     Who wants several channels of a device, or its buffers, makes a UioDevice.
 
     Raises as UioDevice and its open_channel do.
     """
     if read_only:
+        if kind is not PacketChannel or options:
+            given = ", ".join([kind.__name__, *options][kind is PacketChannel :])
+            raise CallerError(
+                f"read_only=True only watches, and takes no kind of channel and none of its options: leave out {given}",
+                argument="read_only",
+                value=given,
+            )
         return ChannelObserver(which, relid=relid, root=root, timeout=timeout)
     with ExitStack() as undo:
         device = undo.enter_context(UioDevice(which, root=root, timeout=timeout))

@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import errno
 import mmap
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import NamedTuple, final
 
 from vmbus.errors import DeviceError
@@ -61,18 +62,29 @@ class MappedRings:
     """Two rings over one mapping, which belongs to this object from now on.
 
     outbound, inbound   the memory of each
+    halves              how they share it
 
     A context manager that unmaps at the end, as `close` does.
     """
 
     def __init__(self, mapping: mmap.mmap, halves: RingHalves) -> None:
         self._mapping = mapping
-        size = halves.ring_size
-        with memoryview(mapping) as view:
+        self.halves = halves
+        with self.views() as views:
             self.outbound, self.inbound = (
-                FlatRingMem.over(view[start : start + size], header_size=halves.header_size)
-                for start in (0, size)
+                FlatRingMem.over(view[:], header_size=halves.header_size) for view in views
             )
+
+    @contextmanager
+    def views(self) -> Iterator[tuple[memoryview, memoryview]]:
+        """The bytes of both rings, for a while."""
+        size = self.halves.ring_size
+        with (
+            memoryview(self._mapping) as all_bytes,
+            all_bytes[:size] as outbound,
+            all_bytes[size : 2 * size] as inbound,
+        ):
+            yield outbound, inbound
 
     def close(self) -> None:
         """Unmap; again is harmless.  A ring over this memory must not be used any more."""

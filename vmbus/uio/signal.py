@@ -20,14 +20,11 @@ from __future__ import annotations
 import errno
 import os
 import select
-import threading
-import weakref
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from functools import partial
 from typing import NoReturn
 
-from vmbus.channel import LONGEST_SLEEP
+from vmbus.channel import PolledSignal, add_eventfd_waker, do_nothing
 from vmbus.errors import CallerError, DeviceError
 
 from .monitor import GONE, Doorbell
@@ -38,11 +35,8 @@ __all__ = ["UioSignal"]
 #: What is read from the device: a count of 32 bits, whole or not at all.
 COUNT_SIZE = 4
 
-#: What one wait can be told of at most: the device, and the waker.
-MOST_EVENTS = 2
 
-
-class UioSignal:
+class UioSignal(PolledSignal):
     """One end of the signals between a guest and its host; a Signal.
 
     node       /dev/uioN, opened for this signal alone
@@ -50,9 +44,10 @@ class UioSignal:
 
     Both belong to this object from now on, also when it raises.
 
-    `peer_closed` is True from when a `wait` has found the device gone.  That ends one wait, and no other.
+    `peer_closed` is True from when a `wait` or a `notify` has found the device gone.  That ends one wait, and no other.
 
-    on_revoked   called then, by whoever waits: the memory of the rings is about to be somebody else's
+    interrupts   how often it has found the device readable so far
+    on_revoked   called then, by whoever found it: the memory of the rings is about to be somebody else's
 
     In a forked child it is closed: a channel is of one process.
 
@@ -60,10 +55,9 @@ class UioSignal:
     """
 
     def __init__(self, node: UioNode, doorbell: Doorbell | None = None) -> None:
-        self.peer_closed = False
+        super().__init__()
         self.on_revoked: Callable[[], object] = do_nothing
-        self._closed = False
-        self._waking = threading.Lock()
+        self.interrupts = 0
         self._node = node
         self._told = repr(node)
         held = ExitStack()
@@ -80,53 +74,26 @@ class UioSignal:
         except BaseException:
             held.close()
             raise
-        self._ring: Callable[[], object] = refuse_to_tell if doorbell is None else doorbell.ring
-        self._release = weakref.finalize(self, held.close)  # also when nobody calls close()
-        of_this_process.add(self)
+        self._ring = refuse_to_tell if doorbell is None else doorbell.ring
 
     def _prepare(self, held: ExitStack) -> None:
         if not (hasattr(os, "eventfd") and hasattr(select, "epoll")):
             raise OSError(errno.ENOSYS, "this system has neither eventfd nor epoll, and is no Linux")
-        waker = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        held.callback(os.close, waker)
-        self._poller = held.enter_context(select.epoll())
+        self._watching = held.enter_context(select.epoll())
         self._device = self._node.fileno()
-        self._poller.register(self._device, select.EPOLLIN)
-        # At an edge: the system remembers that it was rung, and nothing has to be read.
-        self._poller.register(waker, select.EPOLLIN | select.EPOLLET)
-        self._poll: Callable[[float | None, int], list[tuple[int, int]]] = self._poller.poll
-        self._wake: Callable[[], object] = partial(os.eventfd_write, waker, 1)
+        self._watching.register(self._device, select.EPOLLIN)
+        self._begin(held, self._watching, *add_eventfd_waker(held, self._watching))
 
     def notify(self) -> None:
         """Tell the host to look again, as in Signal.
 
         Raises CallerError without a doorbell, DeviceError when the system refuses to ring it.
         """
-        self._ring()
+        if self._ring() is False:
+            self._lose()
+            self.wake()  # who sleeps is to know as well
 
-    def wake(self) -> None:
-        # The descriptor must not be closed, and be another's, in between.
-        with self._waking, suppress(OSError):  # OSError: it was told already
-            self._wake()
-
-    def wait(self, timeout: float | None) -> bool:
-        """Sleep until there is a reason to look again, as in Signal.
-
-        Raises DeviceError when the device fails in a way that does not mean that it is gone.
-        """
-        if timeout is None or 0 <= timeout <= LONGEST_SLEEP:
-            events = self._poll(timeout, MOST_EVENTS)
-        elif timeout > LONGEST_SLEEP:  # epoll counts milliseconds in 31 bits
-            self.wait(LONGEST_SLEEP)
-            return True  # perhaps for nothing, once a day
-        else:
-            events = self._poll(0, MOST_EVENTS)
-        for descriptor, _ in events:
-            if descriptor == self._device:
-                self._take_interrupts()
-        return bool(events)
-
-    def _take_interrupts(self) -> None:
+    def _handle(self, ready: list[int]) -> None:
         """Read what makes the device readable; where it is gone, watch it no more."""
         try:
             gone = not self._node.read(COUNT_SIZE)
@@ -136,58 +103,20 @@ class UioSignal:
             gone = error.errno in GONE
             if not gone:
                 raise DeviceError(error.errno, f"{self._told}: cannot be read: {error.strerror}") from error
+        self.interrupts += 1
         if gone:
-            self.peer_closed = True
-            self.on_revoked()  # first: an interrupt in between leaves the device to be found gone again
-            self._poller.unregister(self._device)
+            self._lose()  # first: an interrupt in between leaves the device to be found gone again
+            with suppress(OSError, ValueError):  # another thread may have been here
+                self._watching.unregister(self._device)
 
-    def fileno(self) -> int:
-        """A descriptor that is readable while `wait` would return at once; CallerError when closed."""
-        if self._closed:
-            refuse_closed()
-        return self._poller.fileno()
-
-    def close(self) -> None:
-        """Let go of everything, the device too; again is harmless.
-
-        The last to close the device closes its channel, and the host is told by the kernel.
-        """
-        with self._waking:
-            if self._closed:
-                return
-            self._closed = True
-            self._poll = refuse_closed
-            self._ring = self._wake = do_nothing
-        of_this_process.discard(self)
-        self._release()
-
-    def abandon(self) -> None:
-        """Close in a forked child, which has copies of all descriptors: the parent's stay as they are."""
-        self._waking = threading.Lock()  # whoever held it is not in this process
-        self.close()
+    def _lose(self) -> None:
+        self.peer_closed = True
+        self.on_revoked()
 
     def __repr__(self) -> str:
         if self._closed:
             return "<UioSignal: closed>"
         return f"<UioSignal: {self._told}{', revoked' if self.peer_closed else ''}>"
-
-
-#: The signals that a forked child must let go of.
-of_this_process: weakref.WeakSet[UioSignal] = weakref.WeakSet()
-
-
-def abandon_all() -> None:
-    """In a forked child: its copies of the device would keep the channel open when the parent closes it."""
-    for one in list(of_this_process):
-        one.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=abandon_all)
-
-
-def do_nothing() -> None:
-    """In place of what a closed signal would tell."""
 
 
 def refuse_to_tell() -> NoReturn:
@@ -197,7 +126,3 @@ def refuse_to_tell() -> NoReturn:
         value=None,
         limit="a doorbell",
     )
-
-
-def refuse_closed(*arguments: object) -> NoReturn:
-    raise CallerError("this signal is closed", argument="self", value="closed", limit="open")

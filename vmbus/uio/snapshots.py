@@ -34,6 +34,7 @@ from vmbus.ring import IncomingRing, Packet, is_offset, load_control, used_bytes
 from vmbus.sizes import CONTROL_WORD_COUNT, PAGE_SIZE
 
 from .devices import GuestChannel, GuestDevice, find_device
+from .fading_memory import fading
 from .late import node_of
 from .maps import RINGS, read_maps
 from .rings import MappedRings, halves_of
@@ -83,6 +84,10 @@ class RingCopy(NamedTuple):
     passed: bool = False
     tries: int = 1
 
+    def __repr__(self) -> str:
+        moved = "".join(f", {one.name} moved" for one in self.moved)
+        return f"<RingCopy: {len(self.content) - self.header_size} bytes of data{moved}>"
+
     @property
     def memory(self) -> FlatRingMem:
         """The copy as a memory that can be inspected, and not written."""
@@ -105,19 +110,25 @@ class Snapshot(NamedTuple):
     outbound: RingCopy
     inbound: RingCopy
 
+    def __repr__(self) -> str:
+        return (
+            f"<Snapshot: channel {self.channel.relid} of {self.device.name} {self.device.instance_id}, "
+            f"outbound {self.outbound!r}, inbound {self.inbound!r}>"
+        )
+
     @property
     def content(self) -> bytes:
         return self.outbound.content + self.inbound.content
 
 
 def snapshot(
-    which: str | int, *, root: Root = "/", channel: int | None = None, open_channel: bool = False
+    which: str | int, *, root: Root = "/", relid: int | None = None, even_if_closed: bool = False
 ) -> Snapshot:
     """The rings of a device that uio_hv_generic has, copied.
 
-    which          the number of its uio node, or anything that find_device takes
-    channel        the relid of a subchannel; None for the primary channel
-    open_channel   True: open the primary channel where nobody has it open, which empties its rings
+    which            the number of its uio node, or anything that find_device takes
+    relid            of a subchannel; None for the primary channel
+    even_if_closed   True: open the primary channel where nobody has it open, which empties its rings
 
     Needs the right to read /dev/uioN, usually root's.  Copies may last longer than a ring takes to go round once:
     then the indices do not tell what is whole, and nothing here does.
@@ -128,27 +139,24 @@ def snapshot(
     """
     system = system_at(root)
     # A number might be a relid too; here it is what the names of nodes have.
-    device = find_device(f"uio{int(which)}" if str(which).isdecimal() else str(which), system)
+    name = str(which)
+    device = find_device(f"uio{name.lstrip('0') or '0'}" if name.isdecimal() else name, system)
     uio = node_of(device, system, 0)
-    wanted = channel_of(device, channel)
+    wanted = channel_of(device, relid)
     is_primary = wanted == device.primary
-    if open_channel and not is_primary:
+    if even_if_closed and not is_primary:
         raise CallerError(
-            f"channel {wanted.relid} is a subchannel, and those only the kernel opens: leave out --open "
-            "(open_channel)",
-            argument="open_channel",
+            f"channel {wanted.relid} is a subchannel, and those only the kernel opens: leave out even_if_closed",
+            argument="even_if_closed",
             value=True,
             limit=False,
         )
-    if not wanted.is_open and not open_channel:
+    if not wanted.is_open and not even_if_closed:
         raise CallerError(
-            why_not_opened(device, wanted, uio), argument="open_channel", value=False, limit=True
+            why_not_opened(device, wanted, uio), argument="even_if_closed", value=False, limit=True
         )
-    header_size = system.page_size
     with map_channel(system, device, wanted, uio) as rings:
-        outbound = copy_ring(rings.outbound, header_size=header_size)
-        inbound = copy_ring(rings.inbound, header_size=header_size)
-    return Snapshot(device, wanted, outbound, inbound)
+        return Snapshot(device, wanted, *copy_rings(rings))
 
 
 def channel_of(device: GuestDevice, relid: int | None) -> GuestChannel:
@@ -162,7 +170,7 @@ def channel_of(device: GuestDevice, relid: int | None) -> GuestChannel:
     message = f"{device.name} {device.instance_id} has no {'primary channel' if relid is None else 'channel'}"
     if relid is None:
         raise DeviceError(errno.ENODEV, f"{message}: it is just coming, or going")
-    raise CallerError(f"{message} {relid}; it has {there}", argument="channel", value=relid, limit=there)
+    raise CallerError(f"{message} {relid}; it has {there}", argument="relid", value=relid, limit=there)
 
 
 def why_not_opened(device: GuestDevice, channel: GuestChannel, uio: str) -> str:
@@ -171,7 +179,7 @@ def why_not_opened(device: GuestDevice, channel: GuestChannel, uio: str) -> str:
         return f"channel {channel.relid} of {device.name} {device.instance_id} is not open: it has no rings"
     return (
         f"nobody has {uio} ({device.name} {device.instance_id}) open: to look at its rings would open its channel "
-        "and zero their control pages; --open (open_channel=True) does that, and closes it again"
+        "and zero their control pages; even_if_closed=True does that, and closes it again"
     )
 
 
@@ -221,6 +229,13 @@ def ring_file(device: GuestDevice, channel: GuestChannel) -> str:
 
 
 # -- copying ---------------------------------------------------------------------------------------
+
+
+def copy_rings(rings: MappedRings) -> tuple[RingCopy, RingCopy]:
+    """The outbound ring, and then the inbound one; DeviceError where their memory is taken away meanwhile."""
+    with fading(rings) as (outbound, inbound):
+        header_size = rings.halves.header_size
+        return copy_ring(outbound, header_size=header_size), copy_ring(inbound, header_size=header_size)
 
 
 def copy_ring(memory: RingMem, *, header_size: int = PAGE_SIZE) -> RingCopy:

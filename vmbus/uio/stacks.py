@@ -54,8 +54,10 @@ class Stack(NamedTuple):
         return None
 
     def way_from_top(self, place: str) -> list[str]:
-        upper = self.above[place]
-        return [place] if upper is None else [*self.way_from_top(upper), place]
+        way = [place]
+        while (upper := self.above[way[-1]]) is not None:
+            way.append(upper)
+        return way[::-1]
 
 
 def stack_of(system: System, places: Iterable[str]) -> Stack:
@@ -103,11 +105,8 @@ def block_name(system: System, path: str) -> str:
     return system.link_name(place) or place.removeprefix("dev/").replace("/", "!")
 
 
-def btrfs_members(system: System, names: list[str]) -> list[str]:
-    """All devices of the btrfs file system that has these."""
+def btrfs_members(system: System) -> dict[str, list[str]]:
+    """For each device of a btrfs file system, all devices of that file system."""
     folder = "sys/fs/btrfs"
-    for one in system.names(folder):
-        members = system.names(f"{folder}/{one}/devices")
-        if not set(names).isdisjoint(members):
-            return [*names, *(member for member in members if member not in names)]
-    return names
+    together = (system.names(f"{folder}/{one}/devices") for one in system.names(folder))
+    return {name: members for members in together for name in members}

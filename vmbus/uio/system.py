@@ -22,7 +22,7 @@ from typing import TypeAlias
 
 from vmbus.errors import DeviceError
 
-from .node import SystemNode, UioNode, map_descriptor
+from .node import QUIETLY, SystemNode, UioNode, map_descriptor, refused
 
 __all__ = ["Root", "System", "system_at"]
 
@@ -32,11 +32,8 @@ LONGEST_TEXT = 1 << 16
 #: Of a list in /proc at most so many bytes are read.
 LONGEST_LIST = 1 << 24
 
-#: Seconds that loading a module may take.
-PATIENCE = 60
-
-#: How attributes are opened, as far as this system knows: a pipe that nobody writes to must not hang this.
-QUIETLY = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0)
+#: That loading a module may take.
+MODPROBE_SECONDS = 60
 
 NUMBER = re.compile(r"-?(0[xX][0-9a-fA-F]{1,16}|[0-9]{1,20})")
 
@@ -45,7 +42,8 @@ class System:
     """One Linux system.
 
     root        where its /sys, /proc and /dev are found
-    page_size   bytes of a page of its kernel: what offsets in /dev/uioN count
+    page_size   bytes of a page of this machine's kernel: what offsets in /dev/uioN count.  A copy may be of a kernel
+                with others, and tells itself: see page_sizes
     """
 
     page_size: int = mmap.PAGESIZE
@@ -104,6 +102,14 @@ class System:
         except (OSError, ValueError):
             return []
 
+    def folders(self, place: str) -> list[str]:
+        """Which of what a folder holds are folders, sorted; links to folders are none."""
+        try:
+            with os.scandir(self.path(place)) as entries:
+                return sorted(one.name for one in entries if one.is_dir(follow_symlinks=False))
+        except (OSError, ValueError):
+            return []
+
     def exists(self, place: str) -> bool:
         return os.path.exists(self.path(place))
 
@@ -123,8 +129,11 @@ class System:
             return None
 
     def real_path(self, place: str) -> str:
-        """The path with every symbolic link followed."""
-        return os.path.realpath(self.path(place))
+        """The path with every symbolic link followed; with none, where the system knows no such path."""
+        try:
+            return os.path.realpath(self.path(place))
+        except (OSError, ValueError, RecursionError):
+            return os.path.join(os.path.realpath(self.root), place)
 
     # -- acting: DeviceError for what the system refuses ------------------------------------------
 
@@ -145,12 +154,12 @@ class System:
         """Have the kernel load a module and what it needs; loaded already is well."""
         try:
             done = subprocess.run(
-                ["modprobe", name], capture_output=True, text=True, timeout=PATIENCE, check=False
+                ["modprobe", name], capture_output=True, text=True, timeout=MODPROBE_SECONDS, check=False
             )
         except OSError as error:
             raise DeviceError(error.errno, f"modprobe {name}: {error.strerror}") from error
         except subprocess.TimeoutExpired as error:
-            raise DeviceError(None, f"modprobe {name}: no answer within {PATIENCE} s") from error
+            raise DeviceError(None, f"modprobe {name}: no answer within {MODPROBE_SECONDS} s") from error
         if done.returncode:
             raise DeviceError(None, f"modprobe {name}: {done.stderr.strip() or 'refused'}")
 
@@ -163,9 +172,9 @@ class System:
         path = self.path(place)
         flags = os.O_RDWR if writable else os.O_RDONLY
         try:
-            descriptor = os.open(path, flags | os.O_CLOEXEC)
+            descriptor = os.open(path, flags | QUIETLY)
         except OSError as error:
-            raise DeviceError(error.errno, f"{path}: {error.strerror}") from error
+            raise refused(error, path) from error
         try:
             return map_descriptor(descriptor, path, 0, length, writable=writable)
         finally:
