@@ -19,8 +19,8 @@ PLANTED_UIO_DEVICE_FAULTS = [
     PlantedFault(
         "rings of a device taken to be 16 KiB",
         "uio/device.py",
-        "            return MappedRings(self._map(rings, True), halves_of(rings.size, self.system.page_size, name))",
-        "            return MappedRings(self._map(rings, True), halves_of(2 * 0x4000, self.system.page_size, name))",
+        "            halves = halves_of(rings.size, self.system.page_size, name)",
+        "            halves = halves_of(2 * 0x4000, self.system.page_size, name)",
         DEVICE + "rings_are_as_long_as_the_map_says_behind_a_page_of_the_kernel",
     ),
     PlantedFault(

@@ -30,7 +30,7 @@ from vmbus.ring import OutgoingRing
 from .buffers import DeviceBuffers
 from .devices import GuestChannel, find_device, read_device
 from .late import PATIENCE, channel_when_open, map_subchannel, node_of, open_node
-from .maps import INTERRUPT_PAGE, MONITOR_PAGE, RINGS, UioMap, read_maps
+from .maps import INTERRUPT_PAGE, MONITOR_PAGE, RINGS, UioMap, map_named, read_maps
 from .monitor import Doorbell, doorbell_of
 from .node import UioNode
 from .rings import MappedRings, MaskedByOthersRing, halves_of, let_go
@@ -193,9 +193,10 @@ class UioDevice:
 
     def _map_rings(self, relid: int, timeout: float | None) -> MappedRings:
         if relid == self.info.id:
-            rings = self._map_named(RINGS)
+            rings = map_named(self.maps, RINGS, self.path)
             name = f"{self.path}: map {rings.number} ({RINGS})"
-            return MappedRings(self._map(rings, True), halves_of(rings.size, self.system.page_size, name))
+            halves = halves_of(rings.size, self.system.page_size, name)
+            return MappedRings(self._map(rings, True), halves)
         mapping = map_subchannel(self.system, self.info, relid, timeout)
         name = f"{self.path}: the ring file of channel {relid}"
         try:
@@ -209,7 +210,7 @@ class UioDevice:
         pages: dict[str, mmap.mmap] = {}
         if channel.monitor_id is not None:
             for page, name in (("monitor_page", MONITOR_PAGE), ("interrupt_page", INTERRUPT_PAGE)):
-                pages[page] = self._map(self._map_named(name), True)
+                pages[page] = self._map(map_named(self.maps, name, self.path), True)
                 undo.callback(let_go, pages[page])
         try:
             doorbell = doorbell_of(channel, node, **pages)
@@ -221,14 +222,6 @@ class UioDevice:
         return doorbell
 
     # -- maps -------------------------------------------------------------------------------------
-
-    def _map_named(self, name: str) -> UioMap:
-        """One of its maps; DeviceError where the kernel offers none of that name."""
-        for one in self.maps:
-            if one.name == name:
-                return one
-        offered = ", ".join(one.name for one in self.maps) or "none"
-        raise DeviceError(errno.ENODEV, f"{self.path}: no map {name}; the kernel offers {offered}")
 
     def _map(self, one: UioMap, writable: bool) -> mmap.mmap:
         self._check_open()

@@ -13,12 +13,25 @@ Sources: Linux drivers/uio/uio.c, map_attrs; drivers/uio/uio_hv_generic.c, hv_ui
 
 from __future__ import annotations
 
+import errno
 import re
+from collections.abc import Iterable
 from typing import NamedTuple
+
+from vmbus.errors import DeviceError
 
 from .system import Root, system_at
 
-__all__ = ["INTERRUPT_PAGE", "MONITOR_PAGE", "RECEIVE_BUFFER", "RINGS", "SEND_BUFFER", "UioMap", "read_maps"]
+__all__ = [
+    "INTERRUPT_PAGE",
+    "MONITOR_PAGE",
+    "RECEIVE_BUFFER",
+    "RINGS",
+    "SEND_BUFFER",
+    "UioMap",
+    "map_named",
+    "read_maps",
+]
 
 #: The names of maps.
 RINGS, INTERRUPT_PAGE, MONITOR_PAGE = "txrx_rings", "int_page", "monitor_page"
@@ -69,3 +82,13 @@ def read_maps(uio: str, root: Root = "/") -> list[UioMap]:
                 )
             )
     return sorted(found)
+
+
+def map_named(maps: Iterable[UioMap], name: str, path: str) -> UioMap:
+    """The map of that name; DeviceError, which says that `path` has none, where the kernel offers no such map."""
+    offered = list(maps)
+    for one in offered:
+        if one.name == name:
+            return one
+    names = ", ".join(one.name for one in offered) or "none: no VMBus device is there, or not any more"
+    raise DeviceError(errno.ENODEV, f"{path} has no map {name}; the kernel offers {names}")

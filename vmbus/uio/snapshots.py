@@ -36,7 +36,7 @@ from vmbus.sizes import CONTROL_WORD_COUNT, PAGE_SIZE
 from .devices import GuestChannel, GuestDevice, find_device
 from .fading_memory import fading
 from .late import node_of
-from .maps import RINGS, read_maps
+from .maps import RINGS, map_named, read_maps
 from .rings import MappedRings, halves_of
 from .system import Root, System, system_at
 
@@ -196,11 +196,7 @@ def map_channel(system: System, device: GuestDevice, channel: GuestChannel, uio:
 def map_primary(system: System, device: GuestDevice, channel: GuestChannel, uio: str) -> MappedRings:
     """The rings of the primary channel, as long as the map of the node says."""
     path = system.path(f"dev/{uio}")
-    rings = next((one for one in read_maps(uio, system) if one.name == RINGS), None)
-    if rings is None:
-        raise DeviceError(
-            errno.ENODEV, f"{path} has no map {RINGS}: no VMBus device is there, or not any more"
-        )
+    rings = map_named(read_maps(uio, system), RINGS, path)
     halves = halves_of(rings.size, system.page_size, f"{path}: map {rings.number} ({RINGS})")
     if channel.is_open and channel.ring_size is not None:
         # It may be closed by now, and this refuses then.  To open the node would open the channel again.
