@@ -147,14 +147,14 @@ def with_fault(source: str, fault: PlantedFault) -> str:
 
 
 class Workshops:
-    """Runs tests with and without faults, as many at a time as there are processors.
+    """Runs tests with and without faults, as many at a time as there are processors beside that of the other tests.
 
     directory   where to make the copies of the package, one for each run that goes on at a time
     faults      those to be planted
     """
 
     def __init__(self, directory: Path, faults: Sequence[PlantedFault]) -> None:
-        count = min(os.cpu_count() or 1, LARGEST_CROWD)
+        count = max(1, min((os.cpu_count() or 1) - 1, LARGEST_CROWD))
         self._free: SimpleQueue[Workshop] = SimpleQueue()
         for number in range(count):
             self._free.put(Workshop(directory / str(number)))
