@@ -64,8 +64,8 @@ PLANTED_UIO_SIGNAL_FAULTS = [
     PlantedFault(
         "armed words left out between the pending ones",
         "layout/monitor_page.py",
-        "    return BitPlace(pending + group * TRIGGER_GROUP.size, bit)",
-        "    return BitPlace(pending + group * WORD_SIZE, bit)",
+        "    return BitPlace(FIRST_PENDING + group * GROUP_SIZE, bit)",
+        "    return BitPlace(FIRST_PENDING + group * WORD_SIZE, bit)",
         PAGE + "every_monitor_has_a_pending_bit_of_its_own",
     ),
     PlantedFault(

@@ -36,6 +36,7 @@ from tests.cli.running import (
 )
 from tests.helpers import SAMPLES, pattern
 from vmbus.cli import inspect_command
+from vmbus.cli.commands import Command
 from vmbus.cli.fuzz_command import TABLE as FUZZ_TABLE
 from vmbus.cli.main import COMMANDS, main
 from vmbus.cli.main import run as run_console_command
@@ -406,7 +407,7 @@ def test_a_command_of_the_table_is_loaded_only_when_it_is_used(monkeypatch):
             execute=lambda arguments: print(arguments.word) or 1,
         )
 
-    command = COMMANDS["inspect"]._replace(summary="say a word", example="vmbus echo hello", load=load)
+    command = Command("say a word", "vmbus echo hello", load)
     monkeypatch.setitem(COMMANDS, "echo", command)
     overview = run("--help").out
     assert "\n  echo     say a word\n" in overview

@@ -16,36 +16,16 @@ from vmbus.layout import (
     FOOTER,
     GPA_DIRECT_HEADER,
     GPA_RANGE,
-    MONITOR_PAGE_HEAD,
     PACKET_DESCRIPTOR,
     PARTIAL_PIPE_HEADER,
     PIPE_HEADER,
     TRANSFER_PAGE_HEADER,
     TRANSFER_PAGE_RANGE,
-    TRIGGER_GROUP,
 )
 
 #: codec, C structure, its size, where in it ours begins, then for each of our fields the C member,
 #: its offset in the C structure and its width
 STRUCTURES = [
-    (
-        MONITOR_PAGE_HEAD,
-        "struct hv_monitor_page",
-        40,  # the rest is the hypervisor's own, up to a page
-        0,
-        {
-            "trigger_state": ("trigger_state", 0, 4),
-            "reserved": ("reserved", 4, 4),
-            "trigger_groups": ("trigger_group[4]", 8, 32),
-        },
-    ),
-    (
-        TRIGGER_GROUP,
-        "struct hv_monitor_trigger_group",
-        8,
-        0,
-        {"pending": ("pending", 0, 4), "armed": ("armed", 4, 4)},
-    ),
     (
         CONTROL_PAGE,
         "struct hv_ring_buffer",

@@ -97,13 +97,11 @@ def test_the_codecs_are_these():
         "FOOTER",
         "GPA_DIRECT_HEADER",
         "GPA_RANGE",
-        "MONITOR_PAGE_HEAD",
         "PACKET_DESCRIPTOR",
         "PARTIAL_PIPE_HEADER",
         "PIPE_HEADER",
         "TRANSFER_PAGE_HEADER",
         "TRANSFER_PAGE_RANGE",
-        "TRIGGER_GROUP",
     ]
 
 

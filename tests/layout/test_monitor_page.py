@@ -1,4 +1,4 @@
-"""The monitor page has every field where the hypervisor looks for it, and every channel its bits."""
+"""Every monitor and every channel has the bit where the hypervisor looks for it."""
 
 from __future__ import annotations
 

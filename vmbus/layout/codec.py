@@ -18,7 +18,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 import construct
 
-__all__ = ["EnumField", "FixedCodec", "OpenIntEnum"]
+__all__ = ["EnumField", "FixedCodec", "OpenIntEnum", "offset_of"]
 
 Record = TypeVar("Record", bound="tuple[Any, ...]")
 
@@ -111,6 +111,20 @@ class FixedCodec(Generic[Record]):
     def unpack(self, buffer: bytes | memoryview, offset: int = 0) -> Record:
         """The record at `offset` in `buffer`."""
         return self.record._make(self.struct.unpack_from(buffer, offset))  # type: ignore[attr-defined, no-any-return]
+
+
+def offset_of(schema: Any, field: str) -> int:
+    """Bytes before that field of a construct Struct, of which every field before it has a fixed size.
+
+    >>> offset_of(construct.Struct("x" / construct.Int16ul, "y" / construct.Int32ul), "y")
+    2
+    """
+    offset = 0
+    for one in schema.subcons:
+        if one.name == field:
+            return offset
+        offset += one.sizeof()
+    raise TypeError(f"the schema has no field {field}")
 
 
 def fixed_fields(schema: Any, record: type) -> Iterator[tuple[str | None, str]]:

@@ -20,24 +20,20 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from construct import Bytes, Int32ul, Struct
+from construct import Array, Bytes, Int32ul, Struct
 
 from vmbus.errors import CallerError
 from vmbus.sizes import PAGE_SIZE
 
-from .codec import FixedCodec
+from .codec import offset_of
 
 __all__ = [
     "INTERRUPTS_TO_HOST",
     "MONITOR_COUNT",
-    "MONITOR_PAGE_HEAD",
     "MONITOR_PAGE_HEAD_SCHEMA",
     "RELID_COUNT",
-    "TRIGGER_GROUP",
     "TRIGGER_GROUP_SCHEMA",
     "BitPlace",
-    "MonitorPageHead",
-    "TriggerGroup",
     "interrupt_place",
     "monitor_place",
 ]
@@ -62,31 +58,19 @@ TRIGGER_GROUP_SCHEMA = Struct(
 )
 
 
-class TriggerGroup(NamedTuple):
-    """32 monitors, a bit each."""
-
-    pending: int
-    armed: int
-
-
-TRIGGER_GROUP = FixedCodec(TRIGGER_GROUP_SCHEMA, TriggerGroup)
-
+#: The start of a monitor page; behind it stand latencies and parameters, which the hypervisor alone reads.
 MONITOR_PAGE_HEAD_SCHEMA = Struct(
     "trigger_state" / Int32ul,  # u32 trigger_state: bits 0 to 3, the groups in use
     "reserved" / Bytes(4),
-    "trigger_groups" / Bytes(GROUP_COUNT * TRIGGER_GROUP.size),  # trigger_group[4]
+    "trigger_groups" / Array(GROUP_COUNT, TRIGGER_GROUP_SCHEMA),  # trigger_group[4]
 )
 
 
-class MonitorPageHead(NamedTuple):
-    """The start of a monitor page; behind it stand latencies and parameters, which the hypervisor alone reads."""
-
-    trigger_state: int
-    reserved: bytes
-    trigger_groups: bytes
-
-
-MONITOR_PAGE_HEAD = FixedCodec(MONITOR_PAGE_HEAD_SCHEMA, MonitorPageHead)
+#: Where the first `pending` stands, and how far the next one is behind it.
+FIRST_PENDING = offset_of(MONITOR_PAGE_HEAD_SCHEMA, "trigger_groups") + offset_of(
+    TRIGGER_GROUP_SCHEMA, "pending"
+)
+GROUP_SIZE: int = TRIGGER_GROUP_SCHEMA.sizeof()
 
 
 class BitPlace(NamedTuple):
@@ -108,8 +92,7 @@ def monitor_place(monitor_id: int) -> BitPlace:
     """
     check_monitor(monitor_id)
     group, bit = divmod(monitor_id, WORD_BITS)
-    pending = MONITOR_PAGE_HEAD.offsets["trigger_groups"] + TRIGGER_GROUP.offsets["pending"]
-    return BitPlace(pending + group * TRIGGER_GROUP.size, bit)
+    return BitPlace(FIRST_PENDING + group * GROUP_SIZE, bit)
 
 
 def interrupt_place(relid: int) -> BitPlace:
