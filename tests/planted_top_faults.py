@@ -71,7 +71,7 @@ PLANTED_TOP_FAULTS = [
     PlantedFault(
         "pending bit of the whole group",
         "uio/counters.py",
-        "        return bool(pending >> monitor % MONITOR_GROUP & 1)",
+        "        return bool(pending >> monitor_place(monitor).bit & 1)",
         "        return bool(pending)",
         COUNTED + "of_a_group_of_monitored_channels_each_has_its_own_bit[32-6-False]",
     ),

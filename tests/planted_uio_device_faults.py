@@ -127,8 +127,8 @@ PLANTED_UIO_DEVICE_FAULTS = [
     PlantedFault(
         "device of a channel that was closed held open",
         "uio/opening.py",
-        "        closing.push(undo.pop_all())",
-        "        undo.pop_all()",
+        "        return device.open_channel(kind, relid=relid, timeout=timeout, on_close=close_device, **options)",
+        "        return device.open_channel(kind, relid=relid, timeout=timeout, on_close=on_close, **options)",
         DEVICE + "closing_a_channel_that_was_opened_in_one_call_closes_the_device",
     ),
     PlantedFault(

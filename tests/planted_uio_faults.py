@@ -81,8 +81,8 @@ PLANTED_UIO_FAULTS = [
     PlantedFault(
         "observer that may store",
         "uio/snapshots.py",
-        "        return MappedRings(system.map_file(ring_file(device, channel), rings.size, writable=False), halves)",
-        "        return MappedRings(system.map_file(ring_file(device, channel), rings.size, writable=True), halves)",
+        "            system.map_file(device.ring_file(channel.relid), rings.size, writable=False), halves",
+        "            system.map_file(device.ring_file(channel.relid), rings.size, writable=True), halves",
         OBSERVING + "what_waits_is_seen_and_stays_and_nothing_is_stored",
     ),
     PlantedFault(

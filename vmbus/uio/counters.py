@@ -28,6 +28,7 @@ from time import monotonic
 from typing import NamedTuple
 
 from vmbus.errors import DeviceError
+from vmbus.layout import MONITOR_COUNT, monitor_place
 from vmbus.sizes import PAGE_SIZE
 
 from .devices import GuestChannel, GuestDevice, RingFiles, find_devices
@@ -42,9 +43,6 @@ COUNTERS = ("interrupts", "events", "intr_in_full", "intr_out_empty", "out_full_
 
 #: A word of a control page has so many values; sizes that were computed from broken ones are modulo this.
 WORDS = 2**32
-
-#: Channels that share a word of the monitor page.
-MONITOR_GROUP = 32
 
 
 class Fill(NamedTuple):
@@ -111,12 +109,12 @@ class ChannelRow(NamedTuple):
     def is_signal_pending(self) -> bool | None:
         """Whether a signal waits for the host to look; None for a channel that is not monitored.
 
-        `pending` is a word of bits, those of 32 channels.
+        `pending` is a word of bits, those of all monitors of a trigger group.
         """
         pending, monitor = self.channel.pending, self.channel.monitor_id
-        if pending is None or monitor is None or monitor < 0:
+        if pending is None or monitor is None or not 0 <= monitor < MONITOR_COUNT:
             return None
-        return bool(pending >> monitor % MONITOR_GROUP & 1)
+        return bool(pending >> monitor_place(monitor).bit & 1)
 
     @property
     def is_quiet(self) -> bool:

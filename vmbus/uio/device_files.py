@@ -218,6 +218,10 @@ class GuestDevice(NamedTuple):
         """Its channel of that relid; None where it has none."""
         return next((channel for channel in self.channels if channel.relid == relid), None)
 
+    def ring_file(self, relid: int) -> str:
+        """Where both rings of that channel can be mapped, below the root, where uio_hv_generic has the device."""
+        return f"{self.place}/channels/{relid}/ring"
+
     @property
     def primary(self) -> GuestChannel | None:
         """Its first channel; None while it has none."""

@@ -109,7 +109,7 @@ def map_subchannel(
 
     Raises DeviceError, the last that the kernel answered.
     """
-    place = f"{device.place}/channels/{relid}/ring"
+    place = device.ring_file(relid)
     refusal = DeviceError(
         errno.ENOENT, f"{system.path(place)} is not there {in_time(timeout)}: only {UIO_DRIVER} makes it"
     )

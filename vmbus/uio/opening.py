@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import Any, Literal, TypeVar, overload
 
 from vmbus.channel import Channel, PacketChannel
@@ -91,21 +90,24 @@ def open_channel(
     Raises as UioDevice and its open_channel do.
     """
     if read_only:
-        if kind is not PacketChannel or options:
-            given = ", ".join([kind.__name__, *options][kind is PacketChannel :])
+        given = ", ".join([*([] if kind is PacketChannel else [kind.__name__]), *options])
+        if given:
             raise CallerError(
                 f"read_only=True only watches, and takes no kind of channel and none of its options: leave out {given}",
                 argument="read_only",
                 value=given,
             )
         return ChannelObserver(which, relid=relid, root=root, timeout=timeout)
-    with ExitStack() as undo:
-        device = undo.enter_context(UioDevice(which, root=root, timeout=timeout))
-        on_close = options.pop("on_close", None)
-        closing = ExitStack()
+    device = UioDevice(which, root=root, timeout=timeout)
+    on_close = options.pop("on_close", None)
+
+    def close_device() -> None:
+        device.close()
         if on_close is not None:
-            closing.callback(on_close)  # the last
-        options["on_close"] = closing.close
-        channel = device.open_channel(kind, relid=relid, timeout=timeout, **options)
-        closing.push(undo.pop_all())
-    return channel
+            on_close()
+
+    try:
+        return device.open_channel(kind, relid=relid, timeout=timeout, on_close=close_device, **options)
+    except BaseException:
+        device.close()
+        raise

@@ -161,9 +161,7 @@ def snapshot(
 
 def channel_of(device: GuestDevice, relid: int | None) -> GuestChannel:
     """The primary channel, or the one of that relid."""
-    found = device.primary
-    if relid is not None:
-        found = next((one for one in device.channels if one.relid == relid), None)
+    found = device.primary if relid is None else device.channel(relid)
     if found is not None:
         return found
     there = ", ".join(str(one.relid) for one in device.channels) or "none"
@@ -200,7 +198,9 @@ def map_primary(system: System, device: GuestDevice, channel: GuestChannel, uio:
     halves = halves_of(rings.size, system.page_size, f"{path}: map {rings.number} ({RINGS})")
     if channel.is_open and channel.ring_size is not None:
         # It may be closed by now, and this refuses then.  To open the node would open the channel again.
-        return MappedRings(system.map_file(ring_file(device, channel), rings.size, writable=False), halves)
+        return MappedRings(
+            system.map_file(device.ring_file(channel.relid), rings.size, writable=False), halves
+        )
     node = system.open_node(uio, writable=False)
     try:
         mapping = node.map(rings.number * system.page_size, rings.size, writable=False)
@@ -211,17 +211,13 @@ def map_primary(system: System, device: GuestDevice, channel: GuestChannel, uio:
 
 def map_other(system: System, device: GuestDevice, channel: GuestChannel) -> MappedRings:
     """The rings of a subchannel, as long as its file says."""
-    place = ring_file(device, channel)
+    place = device.ring_file(channel.relid)
     if channel.ring_size is None:
         raise DeviceError(
             errno.ENOENT, f"{system.path(place)} is not there: it may appear late, or not any more"
         )
     halves = halves_of(channel.ring_size, system.page_size, system.path(place))
     return MappedRings(system.map_file(place, channel.ring_size, writable=False), halves)
-
-
-def ring_file(device: GuestDevice, channel: GuestChannel) -> str:
-    return f"{device.place}/channels/{channel.relid}/ring"
 
 
 # -- copying ---------------------------------------------------------------------------------------
